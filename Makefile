@@ -1,0 +1,53 @@
+# Targets that start from nothing but make and Python 3.11 or newer; `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Its age tells whether the environment is older than what pyproject.toml asks for.
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test lint format docs clean mosquitto
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(STAMP) mosquitto ## make .venv with everything, and see that Mosquitto is there
+
+demo: install ## three devices on this machine train one model; options by ARGS="--rounds 5"
+	$(BIN)/midge demo $(ARGS)
+
+test: install lint ## style, types, imports, all tests
+	$(BIN)/pytest $(ARGS)
+
+lint: $(STAMP) ## style, types and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## put the code into its format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(STAMP) ## bring the generated tables of docs/ up to date
+	$(BIN)/python -m docs.generate
+
+clean: ## remove what these targets made, .venv included
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+mosquitto:
+	@sh deploy/bootstrap/mosquitto.sh
+
+$(STAMP): pyproject.toml
+	@sh deploy/bootstrap/python.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[demo]" --group dev
+	@touch $@

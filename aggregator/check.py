@@ -1,0 +1,51 @@
+"""`midge-aggregator check`: build every task, look at folder and broker, and say what is wrong."""
+
+import sys
+import tempfile
+
+from aggregator.evaluator import MODULE
+from aggregator.ledger import Ledger
+from aggregator.settings import AggregatorSettings
+from broker.probe import probe
+from host.children import ask_once
+from host.errors import ConfigError, MidgeError
+from host.exits import ExitCode
+
+BUILD_TIMEOUT_S = 300.0
+
+
+def check(settings: AggregatorSettings) -> ExitCode:
+    """Print a line for each part; the first fault decides the exit status."""
+    looks = {f"task {name}": _task for name in settings.tasks} | {"folder": _folder, "broker": _broker}
+    outcome = ExitCode.OK
+    for name, look in looks.items():
+        try:
+            code, text = look(settings, name.removeprefix("task "))
+        except ConfigError as error:
+            code, text = ExitCode.BAD_CONFIG, str(error)
+        except (MidgeError, OSError) as error:
+            code, text = ExitCode.FAILED, str(error)
+        sys.stdout.write(f"{'WRONG' if code else 'ok   '} {name}: {text}\n")
+        outcome = outcome or code
+    return outcome
+
+
+def _task(settings: AggregatorSettings, name: str) -> tuple[ExitCode, str]:
+    """Build the task's model as a run would."""
+    task = settings.tasks[name].file
+    with tempfile.TemporaryDirectory(prefix="midge-check-") as folder:
+        request = {"verb": "build", "task": str(task), "folder": folder, "seed": 0, "initial": None}
+        answer = ask_once(MODULE, request, BUILD_TIMEOUT_S)
+    if answer["event"] == "failed":
+        return ExitCode.BAD_CONFIG, str(answer["detail"])
+    return ExitCode.OK, f"{answer['parameters']:,} parameters, {answer['test_examples']:,} test examples"
+
+
+def _folder(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    Ledger(settings.folder / "ledger.sqlite").close()
+    return ExitCode.OK, f"{settings.folder} can be used"
+
+
+def _broker(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:
+    return probe(settings.broker, "midge-check")

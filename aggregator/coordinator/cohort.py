@@ -1,0 +1,48 @@
+"""Which devices a round invites. All chance comes from (seed, round), so a restart selects the same."""
+
+import hashlib
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aggregator.run_settings import RunSettings
+
+# What an announcement can name.
+MAX_COHORT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A round's cohort, how many updates it aims for, and without how many it is abandoned."""
+
+    cohort: tuple[str, ...]
+    target: int
+    quorum: int
+
+
+def round_seed(seed: int, round_number: int) -> int:
+    """A round's own seed, a number below 2**63."""
+    digest = hashlib.sha256(f"midge round {seed} {round_number}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def needed(settings: RunSettings) -> int:
+    """Live devices without which a round cannot reach its quorum, or must not open."""
+    return max(settings.min_devices, settings.quorum or 1)
+
+
+def select(live: Sequence[str], settings: RunSettings, round_number: int) -> Selection:
+    """Choose among `live` (sorted); over-selection invites more than the target (arXiv 1902.01046, 2.3)."""
+    wanted = settings.target or max(needed(settings), round(settings.fraction * len(live)))
+    target = min(wanted, len(live), MAX_COHORT)
+    invited = min(len(live), MAX_COHORT, math.ceil(target * settings.over_selection))
+    chance = random.Random(round_seed(settings.seed, round_number))  # noqa: S311 - selection, no secret
+    cohort = tuple(sorted(chance.sample(list(live), invited)))
+    return Selection(cohort, target, min(settings.quorum or math.ceil(target / 2), target))
+
+
+def replacements(pool: Sequence[str], count: int, settings: RunSettings, round_number: int) -> list[str]:
+    """Choose whom to invite in place of lost devices, among `pool` (sorted)."""
+    chance = random.Random(round_seed(settings.seed, round_number) + 1)  # noqa: S311 - selection, no secret
+    return chance.sample(list(pool), min(count, len(pool)))

@@ -1,0 +1,125 @@
+"""The evaluating phase: the new theta is saved, evaluated here and on the devices, and the round closes."""
+
+import math
+
+from aggregator.coordinator import effects as do
+from aggregator.coordinator import events as on
+from aggregator.coordinator import training
+from aggregator.coordinator.context import Context, refuse_unless
+from aggregator.coordinator.phases import Phase, RoundOutcome, RunOutcome
+from aggregator.coordinator.state import Round
+from aggregator.records import Declined, Reported, RoundClosed
+from broker.messages import DeclineReason
+from broker.names import Metrics
+
+# As in one report: the sum is shown where a report is.
+MAX_NAMES = 64
+
+
+def aggregated(c: Context, event: on.Aggregated) -> None:
+    """The round has a new theta: publish and evaluate it."""
+    run = c.run_in(Phase.AGGREGATING, event.run, event.round)
+    assert run.model is not None
+    run.model.theta = event.theta
+    c.go(run, Phase.EVALUATING)
+    c.set_deadline(run, run.settings.evaluation_deadline_s)
+    c.publish(run, run.model)
+    evaluate(c)
+
+
+def evaluate(c: Context) -> None:
+    """Have the model file saved and evaluated, unless that is done."""
+    run, current, model = c.open_round()
+    if not current.centrally_evaluated:
+        c.effects.append(do.Evaluate(run.run, current.number, run.task, model.theta))
+
+
+def evaluated(c: Context, event: on.Evaluated) -> None:
+    """Metrics on the task's held-out data, if it has any."""
+    c.run_in(Phase.EVALUATING, event.run, event.round)
+    _, current, _ = c.open_round()
+    current.centrally_evaluated, current.metrics = True, event.metrics
+
+
+def evaluation_failed(c: Context, event: on.EvaluationFailed) -> None:
+    """The model stays, unevaluated."""
+    c.run_in(Phase.EVALUATING, event.run, event.round)
+    _, current, _ = c.open_round()
+    current.centrally_evaluated, current.evaluation_failed = True, event.reason
+
+
+def device_report(c: Context, event: on.DeviceReport) -> None:
+    """Metrics of the new model on a device's own data, or why a device does not take part."""
+    report = event.report
+    run, current, _ = c.open_round()
+    this_one = (report.run, report.round) == (run.run, current.number)
+    refuse_unless(this_one, f"round {report.round} of {report.run} is not open")
+    if report.declined is not None:
+        _decline(c, current, event, report.declined)
+    elif report.metrics is not None:
+        refuse_unless(run.phase is Phase.EVALUATING, "the round's new model is not there yet")
+        refuse_unless(current.reports.get(event.device) is None, "this device reported before")
+        current.reports[event.device] = report.metrics
+        c.records.append(Reported(run.run, current.number, event.device, report.metrics))
+
+
+def close_when_done(c: Context) -> None:
+    """Wait for the evaluator and, once the new model is announced, for who lives; but not for ever."""
+    run, current, _ = c.open_round()
+    everybody = not run.settings.federated_evaluation or (c.published and not c.awaited())
+    if c.overdue or (current.centrally_evaluated and everybody):
+        _close(c)
+
+
+def _decline(c: Context, current: Round, event: on.DeviceReport, reason: DeclineReason) -> None:
+    run = c.active_run()
+    if run.phase is Phase.EVALUATING:
+        refuse_unless(event.device not in current.reports, "this device reported before")
+        current.reports[event.device] = None
+    else:
+        part = current.cohort.get(event.device)
+        refuse_unless(part is not None and part.outstanding, "this device owes no update")
+        assert part is not None
+        part.declined = reason
+    c.records.append(Declined(run.run, current.number, event.device, reason, event.report.detail))
+
+
+def record_outcome(c: Context) -> None:
+    """Note how the round ended."""
+    run, current, model = c.open_round()
+    evaluated_well = current.centrally_evaluated and not current.evaluation_failed
+    outcome = RoundOutcome.COMPLETED if evaluated_well else RoundOutcome.UNEVALUATED
+    reason = current.evaluation_failed or ("" if evaluated_well else "the evaluator did not finish in time")
+    federated = sum_metrics([report for report in current.reports.values() if report is not None])
+    c.records.append(
+        RoundClosed(run.run, current.number, outcome, reason, model.theta, current.metrics, federated)
+    )
+
+
+def _close(c: Context) -> None:
+    run, _, _ = c.open_round()
+    record_outcome(c)
+    run.round, run.abandoned_in_a_row = None, 0
+    run.completed += 1
+    if run.completed >= run.settings.rounds:
+        c.end_run(run, RunOutcome.FINISHED, f"{run.completed} rounds")
+        return
+    c.go(run, Phase.WAITING)
+    c.effects.append(do.WriteHistory(run.run))
+    training.open_when_enough_live(c)
+    if run.phase is Phase.WAITING:
+        c.announce()
+
+
+def sum_metrics(reports: list[Metrics]) -> Metrics | None:
+    """Add (sum, weight) pairs by name; None when nobody reported.
+
+    What overflows, and names beyond what a message may hold, are left out: they are some device's mistake.
+    """
+    total: Metrics = {}
+    for report in reports:
+        for name, (value, weight) in report.items():
+            value_so_far, weight_so_far = total.get(name, (0.0, 0.0))
+            total[name] = (value_so_far + value, weight_so_far + weight)
+    finite = sorted(name for name, pair in total.items() if all(map(math.isfinite, pair)))
+    return {name: total[name] for name in finite[:MAX_NAMES]} if reports else None

@@ -1,0 +1,53 @@
+"""The phases of a run, and the one table of transitions from which docs/protocol.md draws its diagram."""
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where the coordinator is."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    WAITING = "waiting"
+    TRAINING = "training"
+    AGGREGATING = "aggregating"
+    EVALUATING = "evaluating"
+
+
+class RoundOutcome(StrEnum):
+    """How a round ended."""
+
+    COMPLETED = "completed"
+    UNEVALUATED = "unevaluated"
+    ABANDONED = "abandoned"
+
+
+class RunOutcome(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+TRANSITIONS: dict[tuple[Phase, Phase], str] = {
+    (Phase.IDLE, Phase.PREPARING): "an operator starts a run",
+    (Phase.PREPARING, Phase.WAITING): "the task's model is built",
+    (Phase.PREPARING, Phase.IDLE): "the task fails, or the run is stopped",
+    (Phase.WAITING, Phase.TRAINING): "blobs are on the broker and enough devices live: a cohort is selected",
+    (Phase.WAITING, Phase.IDLE): "the run is stopped",
+    (
+        Phase.TRAINING,
+        Phase.AGGREGATING,
+    ): "target reached; or all who live reported, or the deadline came, with quorum",
+    (
+        Phase.TRAINING,
+        Phase.WAITING,
+    ): "the deadline came without quorum: the round is abandoned, the model stays",
+    (Phase.TRAINING, Phase.IDLE): "the run is stopped",
+    (Phase.AGGREGATING, Phase.EVALUATING): "the new theta is on disk",
+    (Phase.AGGREGATING, Phase.WAITING): "the strategy fails: the round is abandoned, the model stays",
+    (Phase.AGGREGATING, Phase.IDLE): "the run is stopped",
+    (Phase.EVALUATING, Phase.WAITING): "evaluated, or its deadline came: the next round",
+    (Phase.EVALUATING, Phase.IDLE): "that was the last round, or the run is stopped",
+}

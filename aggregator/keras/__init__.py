@@ -1,0 +1,1 @@
+"""All of the aggregator that imports TensorFlow; it runs in a child process."""

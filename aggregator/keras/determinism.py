@@ -1,0 +1,19 @@
+"""Keras as it is to be used here: on TensorFlow, on the processor, bit by bit repeatable."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+
+__all__ = ["be_deterministic", "keras"]
+
+
+def be_deterministic() -> None:
+    """One thread in and between operations, as on the devices."""
+    if tf.config.threading.get_intra_op_parallelism_threads() != 1:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()

@@ -1,0 +1,289 @@
+"""The ledger: what happened and what counts, in SQLite, each step of the coordinator in one transaction."""
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from aggregator import ledger_schema as schema
+from aggregator.records import Invited, Record, RoundOpened
+from broker.messages import BlobRef, ReceiptOutcome, RunSummary
+from broker.monitor import means
+from broker.names import Metrics
+from host.errors import ConfigError, StorageError
+
+_CURES = {
+    "SQLITE_FULL": "the disk is full: free some space, then start again",
+    "SQLITE_CORRUPT": "the file is damaged: restore it from a backup, or move it away to begin anew",
+    "SQLITE_NOTADB": "the file is damaged or is none of ours: restore it from a backup, or move it away",
+    "SQLITE_READONLY": "the file is read-only: give it to the user who runs the aggregator",
+    "SQLITE_CANTOPEN": "the file cannot be opened: check its folder and who owns it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """A round as the ledger has it; `outcome` is None while it is open."""
+
+    round: int
+    target: int
+    quorum: int
+    participants: int
+    accepted: int
+    bytes_up: int
+    opened_unix_s: float
+    closed_unix_s: float | None
+    outcome: str | None
+    reason: str | None
+    theta: BlobRef | None
+    metrics: Metrics | None
+    federated: Metrics | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantRow:
+    """What a device did in a round; `digest` to `seconds` are of its accepted update."""
+
+    device: str
+    digest: str | None
+    examples: int | None
+    metrics: Metrics | None
+    validation: Metrics | None
+    seconds: float | None
+    refused: str | None
+    refused_reason: str | None
+    declined: str | None
+    reported: Metrics | None
+
+
+class Ledger:
+    """One aggregator's ledger at `path`; used by one thread.
+
+    Raises ConfigError when another aggregator holds it or a newer midge wrote it, and StorageError when the
+    file is damaged or cannot be written; a failed `commit` leaves nothing behind.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = _lock(path.with_name(f"{path.name}.lock"))
+        try:
+            self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def commit(self, records: Sequence[Record], snapshot: bytes | None) -> None:
+        """Write records and the coordinator's snapshot in one transaction; None keeps the last snapshot."""
+        unix_s = self._clock()
+        with self._transaction():
+            for record in records:
+                self._write(record, unix_s)
+            if snapshot is not None:
+                self._save("snapshot", snapshot)
+
+    def snapshot(self) -> bytes | None:
+        """Return what the last commit saved."""
+        saved = self._one("SELECT value FROM state WHERE name = 'snapshot'")
+        return None if saved is None else saved["value"]
+
+    def next_session(self, unix_s: float) -> int:
+        """Begin a session: its number is higher than all before, also when the clock went back."""
+        with self._transaction():
+            saved = self._one("SELECT value FROM state WHERE name = 'session'")
+            session = max(int(unix_s), 0 if saved is None else saved["value"] + 1)
+            self._save("session", session)
+        return session
+
+    def answer(self, run: str, round_: int, device: str, transfer: str) -> ReceiptOutcome:
+        """Answer an offer that no open round takes; the same offer always gets the same answer."""
+        update = self._one(
+            "SELECT digest FROM updates WHERE run = ? AND round = ? AND device = ?", (run, round_, device)
+        )
+        if update is not None:
+            same = update["digest"].startswith(transfer)
+            return ReceiptOutcome.ACCEPTED if same else ReceiptOutcome.DUPLICATE
+        known = self._one("SELECT 1 FROM runs WHERE run = ?", (run,))
+        return ReceiptOutcome.LATE if known else ReceiptOutcome.UNKNOWN_RUN
+
+    def runs(self, limit: int = 100) -> list[RunSummary]:
+        """List the newest runs, newest first."""
+        return [_summary(row) for row in self._all(schema.RUNS, (limit,))]
+
+    def rounds(self, run: str) -> list[RoundRow]:
+        """List a run's rounds in order."""
+        return [_round(row) for row in self._all(schema.ROUNDS, (run,))]
+
+    def participants(self, run: str, round_: int) -> list[ParticipantRow]:
+        """List what each device did in a round, in the order of their names."""
+        rows = self._all(schema.PARTICIPANTS, {"run": run, "round": round_})
+        return [_participant(row) for row in rows]
+
+    def reply(self, request: str) -> bytes | None:
+        """Return the reply to a request that was answered before."""
+        answered = self._one("SELECT reply FROM requests WHERE id = ?", (request,))
+        return None if answered is None else answered["reply"]
+
+    def want_blob(self, ref: BlobRef) -> None:
+        """Note that a blob is about to lie on the broker."""
+        with self._transaction():
+            self._connection.execute(
+                "REPLACE INTO blobs VALUES (?, ?, ?, NULL)", (ref.digest, ref.size, ref.chunk_bytes)
+            )
+
+    def drop_blob(self, ref: BlobRef) -> None:
+        """Note that a blob is to be cleared from the broker, whenever the broker brings it back."""
+        with self._transaction():
+            self._connection.execute(
+                "REPLACE INTO blobs VALUES (?, ?, ?, (SELECT coalesce(max(dropped), 0) + 1 FROM blobs))",
+                (ref.digest, ref.size, ref.chunk_bytes),
+            )
+
+    def wanted_blobs(self) -> list[BlobRef]:
+        """List the blobs that lie on the broker, as far as is known."""
+        return [_blob(row) for row in self._all("SELECT * FROM blobs WHERE dropped IS NULL ORDER BY digest")]
+
+    def dropped_blobs(self, limit: int = 64) -> list[BlobRef]:
+        """List the blobs dropped last, newest first."""
+        rows = self._all("SELECT * FROM blobs WHERE dropped NOT NULL ORDER BY dropped DESC LIMIT ?", (limit,))
+        return [_blob(row) for row in rows]
+
+    def close(self) -> None:
+        """Close the file and release its lock."""
+        self._connection.close()
+        os.close(self._lock)
+
+    def _open(self) -> None:
+        with self._storage():
+            self._connection = sqlite3.connect(self._path, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self) -> None:
+        self._connection.row_factory = sqlite3.Row
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > schema.VERSION:
+            raise ConfigError(
+                f"{self._path} was written by a newer midge: it has schema {version}, known are up to "
+                f"{schema.VERSION}; install that version, or choose another folder"
+            )
+        if version == 0:
+            self._connection.executescript(
+                f"BEGIN; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;"
+            )
+
+    def _write(self, record: Record, unix_s: float) -> None:
+        values = {field.name: _column(getattr(record, field.name)) for field in fields(record)}
+        written = self._connection.execute(schema.STATEMENTS[type(record)], {**values, "unix_s": unix_s})
+        if written.rowcount != 1:
+            raise StorageError(f"{self._path} holds no open run or round for {record}; nothing was written")
+        if isinstance(record, RoundOpened):
+            for device in record.cohort:
+                self._write(Invited(record.run, record.round, device), unix_s)
+
+    def _save(self, name: str, value: bytes | int) -> None:
+        self._connection.execute("REPLACE INTO state VALUES (?, ?)", (name, value))
+
+    def _one(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
+        rows = self._all(statement, values)
+        return rows[0] if rows else None
+
+    def _all(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
+        with self._storage():
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._storage():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # SQLite itself rolls back when the disk is full.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _storage(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            cure = next(
+                (cure for code, cure in _CURES.items() if name.startswith(code)), "nothing was written"
+            )
+            raise StorageError(f"ledger {self._path}: {error}; {cure}") from error
+
+
+def _lock(path: Path) -> int:
+    """Hold an exclusive lock for as long as the returned descriptor is open."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(
+            f"{path} is held by another aggregator: stop that one, or give this one its own folder"
+        ) from None
+    return descriptor
+
+
+def _column(value: object) -> object:
+    if isinstance(value, BlobRef):
+        return value.model_dump_json()
+    if isinstance(value, Mapping | tuple):
+        return json.dumps(value, allow_nan=False)
+    return value
+
+
+def _metrics(column: str | None) -> Metrics | None:
+    if column is None:
+        return None
+    return {name: (total, weight) for name, (total, weight) in json.loads(column).items()}
+
+
+def _blob(row: sqlite3.Row) -> BlobRef:
+    return BlobRef(digest=row["digest"], size=row["size"], chunk_bytes=row["chunk_bytes"])
+
+
+def _summary(row: sqlite3.Row) -> RunSummary:
+    rounds = json.loads(row["settings"]).get("rounds")
+    return RunSummary(
+        run=row["run"],
+        task=row["task"],
+        state=row["outcome"] or "active",
+        reason=row["reason"] or "",
+        rounds=rounds if isinstance(rounds, int) else row["rounds_done"],
+        rounds_done=row["rounds_done"],
+        started_unix_s=row["started_unix_s"],
+        metrics=means(_metrics(row["metrics"])),
+    )
+
+
+def _round(row: sqlite3.Row) -> RoundRow:
+    names = [field.name for field in fields(RoundRow)]
+    values = {name: row[name] for name in names}
+    for name in ("metrics", "federated"):
+        values[name] = _metrics(row[name])
+    values["theta"] = None if row["theta"] is None else BlobRef.model_validate_json(row["theta"])
+    return RoundRow(**values)
+
+
+def _participant(row: sqlite3.Row) -> ParticipantRow:
+    values = {name: row[name] for name in row.keys()}  # noqa: SIM118  a Row iterates over its values
+    for name in ("metrics", "validation", "reported"):
+        values[name] = _metrics(row[name])
+    return ParticipantRow(**values)

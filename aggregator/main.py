@@ -1,0 +1,57 @@
+"""The command midge-aggregator: run the service, or check what it would run with."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from host.command_line import read_settings, run_command
+from host.errors import ConfigError
+from host.exits import ExitCode
+from host.notify import Notifier
+
+if TYPE_CHECKING:
+    from aggregator.settings import AggregatorSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is an ExitCode."""
+    verbs = {
+        "run": (_run, "run the aggregator until it is stopped"),
+        "check": (_check, "explain what is wrong with its settings and tasks, if anything"),
+    }
+    return run_command("midge-aggregator", "Runs rounds of federated learning.", verbs, arguments)
+
+
+def _run(given: argparse.Namespace) -> ExitCode:
+    # Imported by the verb: --help is for machines where the rest may be broken.
+    from aggregator.service import Service  # noqa: PLC0415
+    from aggregator.settings import AggregatorSettings  # noqa: PLC0415
+
+    settings = read_settings(AggregatorSettings, given)
+    _require_tasks(settings)
+    service = Service(settings, Notifier(os.environ))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: service.stop())
+    return service.run()
+
+
+def _check(given: argparse.Namespace) -> ExitCode:
+    from aggregator.check import check  # noqa: PLC0415
+    from aggregator.settings import AggregatorSettings  # noqa: PLC0415
+
+    settings = read_settings(AggregatorSettings, given)
+    _require_tasks(settings)
+    return check(settings)
+
+
+def _require_tasks(settings: "AggregatorSettings") -> None:
+    for name, task in settings.tasks.items():
+        if not task.file.is_file():
+            raise ConfigError(f"tasks.{name}.file: there is no file {task.file}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The coordinator's records as lines for people: what the log tells of a run."""
+
+import logging
+
+from aggregator import records
+from aggregator.records import Record
+from broker.monitor import Means, means
+
+SHOWN_DEVICES = 10
+
+
+def narrate(record: Record) -> tuple[int, str]:  # noqa: PLR0911 - one line a kind of record
+    """The level and the line for a record."""
+    match record:
+        case records.RunStarted(run, task):
+            return logging.INFO, f"run {run} of task {task} begins"
+        case records.RunPrepared(run, theta, program, _, parameters):
+            sizes = f"model of {theta.size:,} bytes, program of {program.size:,}"
+            return logging.INFO, f"run {run}: {parameters:,} parameters, {sizes}"
+        case records.RunEnded(run, outcome, reason):
+            return logging.INFO, f"run {run} {outcome}: {reason}"
+        case records.RoundOpened(_, number, cohort, target, quorum):
+            asked = f"{len(cohort)} invited, {target} wanted, {quorum} needed"
+            return logging.INFO, f"round {number} opens: {asked}: {_names(cohort)}"
+        case records.RoundClosed(_, number, outcome, reason):
+            central, fleet = _list(means(record.metrics)), _list(means(record.federated))
+            parts = [reason, central, fleet and f"on the devices' own data {fleet}"]
+            return logging.INFO, f"round {number} {outcome}: {'; '.join(part for part in parts if part)}"
+        case records.UpdateAccepted(_, number, device):
+            about = f"{record.examples:,} examples, {record.size:,} bytes, {record.seconds:.1f} s of training"
+            return logging.INFO, f"round {number}: update of {device} accepted: {about}"
+        case records.UpdateRefused(_, number, device, outcome, why):
+            return logging.WARNING, f"round {number}: update of {device} {outcome}: {why}"
+        case records.Declined(_, number, device, why, detail):
+            return logging.WARNING, f"round {number}: {device} declined, {why}: {detail}"
+        case records.Invited(_, number, device):
+            return logging.INFO, f"round {number}: {device} invited in place of a lost device"
+        case _:
+            return logging.DEBUG, str(record)
+
+
+def _names(cohort: tuple[str, ...]) -> str:
+    more = f" and {len(cohort) - SHOWN_DEVICES} more" if len(cohort) > SHOWN_DEVICES else ""
+    return ", ".join(cohort[:SHOWN_DEVICES]) + more
+
+
+def _list(metrics: Means) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))

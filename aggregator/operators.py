@@ -1,0 +1,105 @@
+"""Requests of operators: each carried out once, answered as often as it is asked, and recorded."""
+
+import logging
+import secrets
+from collections.abc import Callable
+
+from aggregator.coordinator.effects import Effect, Reject
+from aggregator.coordinator.events import Event, PauseRun, ResumeRun, StartRun, StopRun
+from aggregator.ledger import Ledger
+from aggregator.records import RequestAnswered
+from aggregator.run_settings import read_run_settings
+from aggregator.settings import AggregatorSettings
+from broker.messages import Reply, Request, Verb
+from broker.wire import encode
+from host.errors import ConfigError
+
+_EVENTS: dict[Verb, Event] = {Verb.STOP: StopRun(), Verb.PAUSE: PauseRun(), Verb.RESUME: ResumeRun()}
+_DONE = {Verb.STOP: "stopped", Verb.PAUSE: "paused", Verb.RESUME: "goes on"}
+MAX_TEXT = 300
+
+log = logging.getLogger(__name__)
+
+
+class Operators:
+    """Turns requests into events of the coordinator, and what came of them into replies."""
+
+    def __init__(
+        self,
+        settings: AggregatorSettings,
+        ledger: Ledger,
+        handle: Callable[[Event], list[Effect]],
+        state: Callable[[], str],
+        send: Callable[[str, bytes], None],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._handle = handle
+        self._state = state
+        self._send = send
+        self._starting: tuple[str, Request, str] | None = None
+
+    def request(self, user: str, request: Request) -> None:
+        """Carry out a request, or repeat its reply; `start` is answered when its task is built."""
+        if (known := self._ledger.reply(request.id)) is not None:
+            self._send(user, known)
+        elif request.verb is Verb.RUNS:
+            reply = Reply(id=request.id, ok=True, text="", runs=tuple(self._ledger.runs()))
+            self._send(user, encode(reply))
+        elif request.verb is Verb.START:
+            self._start(user, request)
+        else:
+            self._command(user, request)
+
+    def prepared(self, run: str, *, ok: bool, text: str) -> None:
+        """A run's task is built, or failed: whoever started it waits for this."""
+        if self._starting is not None:
+            (user, request, before), self._starting = self._starting, None
+            self._answer(user, request, before, ok=ok, text=text, run=run)
+
+    def _start(self, user: str, request: Request) -> None:
+        if self._starting is not None and self._starting[1].id == request.id:
+            return
+        before = self._state()
+        task = self._settings.tasks.get(request.task or "")
+        if task is None:
+            known = ", ".join(self._settings.tasks) or "none"
+            text = f"no task {request.task!r} is configured here; there are: {known}"
+            self._answer(user, request, before, ok=False, text=text)
+            return
+        try:
+            settings = read_run_settings({**task.settings, **request.settings})
+        except ConfigError as error:
+            self._answer(user, request, before, ok=False, text=str(error))
+            return
+        assert request.task is not None
+        run = f"{request.task[:20].rstrip('-')}-{secrets.token_hex(4)}"
+        # Set before the event: a task that fails at once is answered while it is handled.
+        earlier, self._starting = self._starting, (user, request, before)
+        rejected = _rejection(self._handle(StartRun(run, request.task, settings, request.id)))
+        if rejected is not None:
+            self._starting = earlier
+            self._answer(user, request, before, ok=False, text=rejected)
+
+    def _command(self, user: str, request: Request) -> None:
+        before = self._state()
+        rejected = _rejection(self._handle(_EVENTS[request.verb]))
+        run = before.split()[0]
+        text = rejected or f"run {run} {_DONE[request.verb]}"
+        self._answer(user, request, before, ok=rejected is None, text=text)
+        if request.verb is Verb.STOP and rejected is None:
+            self.prepared(run, ok=False, text="stopped before it was prepared")
+
+    def _answer(
+        self, user: str, request: Request, before: str, *, ok: bool, text: str, run: str | None = None
+    ) -> None:
+        reply = encode(Reply(id=request.id, ok=ok, text=text[:MAX_TEXT], run=run))
+        arguments = {"task": request.task, "settings": dict(request.settings)}
+        record = RequestAnswered(request.id, user, request.verb, arguments, before, self._state(), reply)
+        self._ledger.commit((record,), None)
+        log.info("%s asked for %s: %s", user, request.verb, text)
+        self._send(user, reply)
+
+
+def _rejection(effects: list[Effect]) -> str | None:
+    return next((effect.reason for effect in effects if isinstance(effect, Reject)), None)

@@ -1,0 +1,121 @@
+"""What the aggregator says on the broker: every message it publishes, in one place."""
+
+import logging
+import math
+import time
+
+from broker.messages import Announcement, Assignment, Federation, Grant, Invite, Receipt
+from broker.monitor import AggregatorDocument
+from broker.session import Session, Will
+from broker.topics import CONTROL_REPLY, FEDERATION, INBOX, MONITOR_AGGREGATOR, ROUND, Branch, Topics
+from broker.wire import encode
+
+# Monitor documents must not fill the queue that announcements and receipts go through.
+DOCUMENTS_IN_FLIGHT = 256
+DOCUMENTS = "monitor/#"
+
+log = logging.getLogger(__name__)
+
+
+class Post:
+    """Publishes under one session number; what cannot be sent now is asked for again by its reader."""
+
+    def __init__(
+        self, session: Session, topics: Topics, number: int, version: str, heartbeat_s: float
+    ) -> None:
+        self._session = session
+        self._topics = topics
+        self._number = number
+        self._version = version
+        self._heartbeat_s = heartbeat_s
+        self._sequence = 0
+        self._unsent: tuple[Announcement, float | None] | None = None
+        self._tickets: dict[int, str] = {}
+        self._documents: set[int] = set()
+        self._denied: set[str] = set()
+
+    def introduce(self) -> None:
+        """Say who aggregates, and that it lives; what was to be announced before is announced anew."""
+        self._unsent = None
+        federation = Federation(session=self._number, version=self._version, heartbeat_s=self._heartbeat_s)
+        self._send(FEDERATION, encode(federation), retain=True)
+        online = aggregator_document(online=True, number=self._number, version=self._version)
+        self._send(MONITOR_AGGREGATOR, online, retain=True)
+
+    def announce(self, assignment: Assignment | None, expiry_s: float | None) -> None:
+        """Publish what devices should do now, as soon as the session takes it."""
+        self._sequence += 1
+        message = Announcement(session=self._number, sequence=self._sequence, assignment=assignment)
+        self._unsent = message, None if expiry_s is None else time.monotonic() + expiry_s
+        self.pump()
+
+    def pump(self) -> None:
+        """Send the announcement that did not go out yet: unlike other messages, nobody asks for it again."""
+        if self._unsent is None:
+            return
+        message, until = self._unsent
+        whole_s = None if until is None else max(1, math.ceil(until - time.monotonic()))
+        if self._send(ROUND, encode(message), retain=True, expiry_s=whole_s):
+            self._unsent = None
+
+    def to_device(self, device: str, message: Invite | Grant | Receipt) -> None:
+        """Put a message into a device's inbox."""
+        self._send(INBOX, encode(message), device=device)
+
+    def to_operator(self, user: str, reply: bytes) -> None:
+        """Answer an operator."""
+        self._send(CONTROL_REPLY, reply, user=user)
+
+    def document(self, topic: str, payload: bytes) -> bool:
+        """Show a monitor document; False when it could not be sent now."""
+        if len(self._documents) >= DOCUMENTS_IN_FLIGHT:
+            return False
+        ticket = self._session.publish(topic, payload, retain=True)
+        if ticket is None:
+            return False
+        self._tickets[ticket] = DOCUMENTS
+        self._documents.add(ticket)
+        return True
+
+    def acknowledged(self, ticket: int, *, ok: bool, reason: str) -> None:
+        """Complain once a branch about what the broker does not let us say."""
+        self._documents.discard(ticket)
+        pattern = self._tickets.pop(ticket, None)
+        if pattern is not None and not ok and pattern not in self._denied:
+            self._denied.add(pattern)
+            log.error(
+                "the broker refused %s: %s; the aggregator's account needs the right to write it",
+                pattern,
+                reason,
+            )
+
+    def disconnected(self) -> None:
+        """Open tickets are not answered any more."""
+        self._tickets.clear()
+        self._documents.clear()
+
+    def _send(
+        self,
+        branch: Branch,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        expiry_s: int | None = None,
+        **fields: str,
+    ) -> bool:
+        topic = self._topics.topic(branch, **fields)
+        ticket = self._session.publish(topic, payload, qos=branch.qos, retain=retain, expiry_s=expiry_s)
+        if ticket is not None:
+            self._tickets[ticket] = branch.pattern
+        return ticket is not None
+
+
+def aggregator_document(*, online: bool, number: int, version: str) -> bytes:
+    """Whether the aggregator lives, as it says itself or as its will says."""
+    return AggregatorDocument(online=online, session=number, version=version).model_dump_json().encode()
+
+
+def farewell(topics: Topics, number: int, version: str) -> Will:
+    """What the broker says when the aggregator no longer can."""
+    payload = aggregator_document(online=False, number=number, version=version)
+    return Will(topics.topic(MONITOR_AGGREGATOR), payload, retain=True)

@@ -1,0 +1,102 @@
+"""The settings of one run: what `midge start TASK --set name=value` may change."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from broker.messages import SettingValue, TrainingSettings
+from host.errors import ConfigError
+
+Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
+Devices = Annotated[int, Field(ge=1, le=4096)]
+
+
+class RunSettings(BaseModel):
+    """How a run selects its cohorts, closes its rounds and has its devices train."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rounds: int = Field(
+        default=10, ge=1, le=1_000_000, description="completed rounds after which the run is finished"
+    )
+    seed: int = Field(default=0, ge=0, lt=1 << 63, description="all chance of the run follows from it")
+    strategy: str = Field(default="fedavg", description="an entry point of the group midge.strategies")
+    initial: str | None = Field(
+        default=None, description="start from this .keras file, or from the model of this run"
+    )
+
+    fraction: float = Field(
+        default=1.0, gt=0, le=1, description="part of the live devices that a round aims for"
+    )
+    min_devices: Devices = Field(default=1, description="live devices without which no round opens")
+    target: Devices | None = Field(default=None, description="updates that close a round; None: by fraction")
+    over_selection: float = Field(
+        default=1.0, ge=1, le=10, description="devices invited for each update aimed for"
+    )
+    quorum: Devices | None = Field(
+        default=None, description="updates without which a round is abandoned; None: half"
+    )
+    deadline_s: Seconds = Field(default=600.0, description="time for training and upload")
+    evaluation_deadline_s: Seconds = Field(default=60.0, description="time for evaluating a new model")
+    federated_evaluation: bool = Field(
+        default=True, description="devices evaluate each new model on their own data"
+    )
+    abandoned_limit: int = Field(
+        default=3, ge=1, le=1000, description="rounds abandoned in a row that pause the run"
+    )
+    max_norm: float | None = Field(default=None, gt=0, description="largest L2 norm of an update; None: any")
+
+    epochs: int | None = Field(default=None, ge=1, le=100_000, description="local epochs a round; default 1")
+    steps: int | None = Field(
+        default=None, ge=1, le=100_000_000, description="local steps a round, instead of epochs"
+    )
+    batch_size: int = Field(default=32, ge=1, le=1_000_000, description="examples in a local step")
+    learning_rate: float | None = Field(default=None, gt=0, description="None: as the task compiled it")
+    optimizer_state: Literal["reset", "keep"] = Field(
+        default="reset", description="whether devices begin each round with a fresh optimizer"
+    )
+    validation_fraction: float = Field(
+        default=0.1, ge=0, lt=1, description="of each device's examples, never trained on"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunSettings":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give epochs or steps, not both")
+        if self.target is not None and self.quorum is not None and self.quorum > self.target:
+            raise ValueError(f"quorum {self.quorum} is above target {self.target}: no round could close")
+        return self
+
+    def training(self, round_seed: int) -> TrainingSettings:
+        """What devices are told of it, for one round."""
+        return TrainingSettings(
+            epochs=None if self.steps else self.epochs or 1,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            optimizer_state=self.optimizer_state,
+            validation_fraction=self.validation_fraction,
+            seed=round_seed,
+        )
+
+
+def read_run_settings(values: Mapping[str, SettingValue]) -> RunSettings:
+    """Validate what operators and settings files give; raises ConfigError, one line for all faults."""
+    try:
+        return RunSettings.model_validate(dict(values))
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False)
+        raise ConfigError("; ".join(map(_describe, faults))) from None
+
+
+def _describe(fault: ErrorDetails) -> str:
+    if not fault["loc"]:
+        return fault["msg"].removeprefix("Value error, ")
+    name = str(fault["loc"][0])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, RunSettings.model_fields, n=1)
+        return f"{name} is not a setting of a run" + (f"; did you mean {near[0]}?" if near else "")
+    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"

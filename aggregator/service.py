@@ -1,0 +1,316 @@
+"""The aggregator's shell: one loop that turns messages into events, and effects into deeds.
+
+Everything here runs in the loop's thread, except what `Jobs` and the Keras child do beside it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from aggregator.coordinator import effects as do
+from aggregator.coordinator import events as on
+from aggregator.coordinator.core import Coordinator
+from aggregator.intake import IntakeLimits
+from aggregator.ledger import Ledger
+from aggregator.narrate import narrate
+from aggregator.operators import Operators
+from aggregator.post import Post, farewell
+from aggregator.publisher import Publisher
+from aggregator.settings import AggregatorSettings
+from aggregator.spool import Spool
+from aggregator.uploads import Uploads
+from aggregator.watch import Watch
+from aggregator.workshop import Workshop
+from broker import topics as tree
+from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
+from broker.messages import BlobRef, Heartbeat, Message, Offer, Presence, Receipt, Report, Request
+from broker.session import Session
+from broker.topics import Address, Branch
+from broker.wire import decode
+from host.errors import WireError
+from host.exits import ExitCode
+from host.loop import Jobs, Loop
+from host.notify import Notifier
+
+WATCH_RATE_S = 0.5
+
+log = logging.getLogger(__name__)
+M = TypeVar("M", bound=Message)
+
+
+class Service:
+    """Owns the ledger, the session and the coordinator; `run` returns when told to stop or when refused."""
+
+    def __init__(self, settings: AggregatorSettings, notifier: Notifier) -> None:
+        self._settings = settings
+        self._notifier = notifier
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        self._ledger = Ledger(settings.folder / "ledger.sqlite")
+        self._number = self._ledger.next_session(time.time())
+        self._version = version("midge")
+        self._topics = settings.broker.topics
+        self._loop = Loop()
+        self._jobs = Jobs(self._loop)
+        self._exit = ExitCode.OK
+        self._complained: set[str] = set()
+        self._readers = self._reader_table()
+        self._session = self._new_session()
+        self._post = Post(self._session, self._topics, self._number, self._version, settings.heartbeat_s)
+        self._publisher = Publisher(self._session, self._topics, settings.blob_expiry_s)
+        self._core = self._restore()
+        spool = Spool(settings.folder / "spool", settings.spool_limit_bytes)
+        self._workshop = Workshop(settings, self._ledger, spool, self._loop, self._jobs, self._tell)
+        self._uploads = Uploads(spool, self._jobs, self._limits(), self._post.to_device, self._tell)
+        self._watch = Watch(self._core, self._ledger, self._topics, self._post.document, WATCH_RATE_S)
+        self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
+        self._deeds = self._deed_table()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def run(self) -> ExitCode:
+        """Serve until stopped."""
+        model = self._core.run.model if self._core.run else None
+        self._workshop.blobs.sweep(model.blobs if model else ())
+        self._loop.post(lambda: self._tell(on.Restored()))
+        self._session.start()
+        self._notifier.ready()
+        try:
+            self._loop.run(self._next_deadline, self._on_deadline)
+        finally:
+            self._notifier.stopping()
+            self._session.stop(farewell(self._topics, self._number, self._version))
+            self._workshop.close()
+            self._jobs.close()
+            self._ledger.close()
+        return self._exit
+
+    def stop(self) -> None:
+        """End `run` soon; for signal handlers."""
+        self._loop.stop()
+
+    def _new_session(self) -> Session:
+        return Session(
+            self._settings.broker,
+            f"midge-{self._topics.federation}-aggregator",
+            self._enqueue,
+            will=lambda _connection: farewell(self._topics, self._number, self._version),
+            subscriptions=[(self._topics.filter(branch), branch.qos) for branch in self._readers],
+        )
+
+    def _restore(self) -> Coordinator:
+        snapshot, now = self._ledger.snapshot(), time.monotonic()
+        if snapshot is None:
+            return Coordinator(self._settings.heartbeat_s, now)
+        core = Coordinator.restore(snapshot, self._settings.heartbeat_s, now)
+        if core.run is not None:
+            log.info("run %s goes on in phase %s, round %d", core.run.run, core.phase, core.run.last_round)
+        return core
+
+    def _limits(self) -> IntakeLimits:
+        settings = self._settings
+        return IntakeLimits(
+            max_grants=settings.uploads_at_a_time,
+            window=settings.upload_window,
+            lease_s=settings.upload_lease_s,
+        )
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _next_deadline(self) -> float | None:
+        due = (self._core.next_deadline(), self._uploads.next_deadline(), self._watch.next_deadline())
+        return min(time for time in due if time is not None)
+
+    def _on_deadline(self) -> None:
+        now = time.monotonic()
+        core_due, uploads_due = self._core.next_deadline(), self._uploads.next_deadline()
+        if core_due is not None and core_due <= now:
+            self._tell(on.Tick())
+        if uploads_due is not None and uploads_due <= now:
+            self._uploads.lapsed(now)
+        if self._watch.next_deadline() <= now:
+            self._publisher.pump()
+            self._post.pump()
+            self._watch.look(now)
+            self._notifier.alive()
+            self._notifier.status(self._state())
+
+    # -- from the broker ---------------------------------------------------------------------------
+
+    def _enqueue(self, event: SessionEvent) -> None:
+        """Called in the session's thread; what the fleet can send without end may be dropped."""
+        self._loop.post(lambda: self._on_session(event), droppable=isinstance(event, Received))
+
+    def _on_session(self, event: SessionEvent) -> None:
+        now = time.monotonic()
+        match event:
+            case Received():
+                self._on_message(event)
+            case Acknowledged(ticket, ok, reason):
+                self._publisher.acknowledged(ticket, ok=ok, reason=reason)
+                self._post.acknowledged(ticket, ok=ok, reason=reason)
+            case Connected():
+                log.info("connected to %s", self._settings.broker.url)
+                self._post.introduce()
+                self._publisher.forget()
+                self._tell(on.Connected())
+                self._clear_dropped_blobs()
+                self._uploads.connected(now)
+                self._watch.forget()
+            case Disconnected(reason):
+                log.warning("disconnected from the broker: %s; connecting again", reason)
+                self._publisher.forget()
+                self._post.disconnected()
+                self._uploads.disconnected()
+                self._tell(on.Disconnected())
+            case Unreachable(reason):
+                log.warning("broker %s is unreachable: %s; trying again", self._settings.broker.url, reason)
+            case Refused(reason, in_a_row):
+                self._refused(reason, in_a_row)
+
+    def _refused(self, reason: str, in_a_row: int) -> None:
+        limit = self._settings.broker.refusals_before_exit
+        log.error("the broker refused our credentials (%d of %d): %s", in_a_row, limit, reason)
+        if in_a_row >= limit:
+            self._exit = ExitCode.REFUSED_CREDENTIALS
+            self._loop.stop()
+
+    def _on_message(self, message: Received) -> None:
+        address = self._topics.parse(message.topic)
+        if address is None or address.branch not in self._readers:
+            return
+        try:
+            self._readers[address.branch](address, message)
+        except WireError as error:
+            self._watch.messages_dropped += 1
+            sender = address.fields.get("device") or address.fields.get("user", "")
+            if sender not in self._complained:
+                self._complained.add(sender)
+                log.warning("dropped a message of %s on %s: %s (said once)", sender, message.topic, error)
+
+    def _read_presence(self, address: Address, message: Received) -> None:
+        if message.payload:
+            presence = decode(Presence, message.payload)
+            self._tell(on.DevicePresence(address.fields["device"], presence, message.retained))
+
+    def _read_heartbeat(self, address: Address, message: Received) -> None:
+        self._tell(on.DeviceHeartbeat(address.fields["device"], decode(Heartbeat, message.payload)))
+
+    def _read_offer(self, address: Address, message: Received) -> None:
+        self._tell(on.UpdateOffered(address.fields["device"], decode(Offer, message.payload)))
+
+    def _read_report(self, address: Address, message: Received) -> None:
+        self._tell(on.DeviceReport(address.fields["device"], decode(Report, message.payload)))
+
+    def _read_chunk(self, address: Address, message: Received) -> None:
+        fields = address.fields
+        self._uploads.chunk(
+            fields["device"], fields["transfer"], int(fields["index"]), message.payload, time.monotonic()
+        )
+
+    def _read_request(self, address: Address, message: Received) -> None:
+        self._operators.request(address.fields["user"], decode(Request, message.payload))
+
+    # -- events in, effects out --------------------------------------------------------------------
+
+    def _tell(self, event: on.Event) -> None:
+        for effect in self._handle(event):
+            if isinstance(effect, do.Reject):
+                log.debug("%s: %s", type(event).__name__, effect.reason)
+
+    def _handle(self, event: on.Event) -> list[do.Effect]:
+        effects = self._core.handle(event, time.monotonic())
+        for effect in effects:
+            self._deeds[type(effect)](effect)
+        if isinstance(event, on.Prepared):
+            self._operators.prepared(
+                event.run, ok=True, text=f"run {event.run}: {event.parameters:,} parameters"
+            )
+        elif isinstance(event, on.PrepareFailed):
+            log.error("run %s failed: %s", event.run, event.reason)
+            self._operators.prepared(event.run, ok=False, text=event.reason)
+        elif isinstance(event, on.StopRun):
+            self._workshop.give_up()
+        return effects
+
+    def _state(self) -> str:
+        """The run and its phase, for the record of what an operator changed."""
+        run = self._core.run
+        return (
+            f"{run.run} {'paused' if run.paused else run.phase} round {run.last_round}" if run else "- idle"
+        )
+
+    def _persist(self, effect: do.Persist) -> None:
+        self._ledger.commit(effect.records, effect.snapshot)
+        for record in effect.records:
+            log.log(*narrate(record))
+
+    def _publish_blobs(self, effect: do.PublishBlobs) -> None:
+        """Say `BlobsPublished` after the last of them; the publisher keeps their order."""
+        *before, last = effect.blobs
+        for ref in before:
+            self._put(ref, lambda: None)
+        self._put(last, lambda: self._tell(on.BlobsPublished(effect.blobs)))
+
+    def _put(self, ref: BlobRef, done: Callable[[], None]) -> None:
+        self._ledger.want_blob(ref)
+        self._publisher.put(self._workshop.blobs.path(ref), ref, done)
+
+    def _retract_blobs(self, effect: do.RetractBlobs) -> None:
+        for ref in self._ledger.wanted_blobs():
+            if ref not in effect.keep:
+                self._ledger.drop_blob(ref)
+                self._publisher.clear(ref)
+                self._workshop.blobs.remove(ref)
+
+    def _clear_dropped_blobs(self) -> None:
+        """A broker that was killed comes back with what it had saved: blobs of earlier rounds among it."""
+        for ref in self._ledger.dropped_blobs():
+            self._publisher.clear(ref)
+
+    def _admit(self, effect: do.Admit) -> None:
+        run = self._core.run
+        assert run is not None
+        layout = self._workshop.layout(run.run)
+        self._uploads.admit(effect.device, effect.offer, layout, run.settings.max_norm, time.monotonic())
+
+    def _answer_from_ledger(self, effect: do.AnswerFromLedger) -> None:
+        offer = effect.offer
+        transfer = offer.update.transfer
+        outcome = self._ledger.answer(offer.run, offer.round, effect.device, transfer)
+        receipt = Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome)
+        self._post.to_device(effect.device, receipt)
+
+    def _write_history(self, effect: do.WriteHistory) -> None:
+        run = self._core.run
+        open_round = None if run is None or run.round is None else (run.run, run.round.number)
+        self._workshop.write_history(effect.run, open_round)
+        self._watch.round_closed(effect.run)
+
+    def _reader_table(self) -> dict[Branch, Callable[[Address, Received], None]]:
+        return {
+            tree.PRESENCE: self._read_presence,
+            tree.HEARTBEAT: self._read_heartbeat,
+            tree.OFFER: self._read_offer,
+            tree.REPORT: self._read_report,
+            tree.UPDATE_CHUNK: self._read_chunk,
+            tree.CONTROL_REQUEST: self._read_request,
+        }
+
+    def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], None]]:
+        return {
+            do.Reject: lambda _: None,
+            do.Persist: self._persist,
+            do.Prepare: self._workshop.prepare,
+            do.PublishBlobs: self._publish_blobs,
+            do.RetractBlobs: self._retract_blobs,
+            do.Announce: lambda effect: self._post.announce(effect.assignment, effect.expiry_s),
+            do.Send: lambda effect: self._post.to_device(effect.device, effect.message),
+            do.Admit: self._admit,
+            do.AnswerFromLedger: self._answer_from_ledger,
+            do.DropUploads: lambda effect: self._uploads.drop(effect.run, effect.round, time.monotonic()),
+            do.Aggregate: self._workshop.aggregate,
+            do.Evaluate: self._workshop.evaluate,
+            do.WriteHistory: self._write_history,
+        }

@@ -1,0 +1,176 @@
+"""The slow effects of the coordinator, carried out beside the loop: build, aggregate, evaluate."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from aggregator.aggregate import SpooledUpdate, aggregate
+from aggregator.blobstore import BlobStore
+from aggregator.coordinator import effects as do
+from aggregator.coordinator import events as on
+from aggregator.evaluator import Answer, Evaluator
+from aggregator.ledger import Ledger
+from aggregator.records import JSON
+from aggregator.runfolder import RunFolder, resolve_start
+from aggregator.settings import AggregatorSettings
+from aggregator.spool import Spool
+from aggregator.strategies.registry import load_strategy
+from broker.contract import DataContract
+from broker.layout import Layout
+from broker.program import Program
+from host.errors import MidgeError
+from host.loop import Jobs, Loop
+
+log = logging.getLogger(__name__)
+
+
+class Workshop:
+    """Owns the run's files; says what came of it as events of the coordinator."""
+
+    def __init__(
+        self,
+        settings: AggregatorSettings,
+        ledger: Ledger,
+        spool: Spool,
+        loop: Loop,
+        jobs: Jobs,
+        tell: Callable[[on.Event], None],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._spool = spool
+        self._jobs = jobs
+        self._tell = tell
+        self._evaluator = Evaluator(loop)
+        self._runs = settings.folder / "runs"
+        self.blobs = BlobStore(settings.folder / "blobs", settings.chunk_bytes)
+        self._layouts: dict[str, Layout] = {}
+
+    def layout(self, run: str) -> Layout:
+        """The layout of a prepared run."""
+        if run not in self._layouts:
+            program = Program.from_bytes(RunFolder(self._runs, run).program.read_bytes())
+            self._layouts = {run: program.layout}
+        return self._layouts[run]
+
+    def prepare(self, effect: do.Prepare) -> None:
+        """Build the task's model."""
+        run, folder = effect.run, RunFolder(self._runs, effect.run)
+
+        def failed(reason: str) -> None:
+            self._tell(on.PrepareFailed(run, reason))
+
+        try:
+            load_strategy(effect.settings.strategy)
+            initial = resolve_start(self._runs, effect.settings.initial) if effect.settings.initial else None
+            task = self._task(effect.task)
+        except MidgeError as error:
+            failed(str(error))
+            return
+
+        def built(answer: Answer) -> None:
+            Path(answer["theta"]).replace(folder.theta(0))
+            program = Program.from_bytes(folder.program.read_bytes())
+            event = on.Prepared(
+                run=run,
+                theta=self.blobs.add(folder.theta(0)),
+                program=self.blobs.add(folder.program),
+                layout=program.layout.digest,
+                runtime=program.runtime,
+                contract=DataContract.model_validate(answer["contract"]),
+                parameters=program.layout.size,
+            )
+            self._write_manifest(folder, effect, event)
+            self._tell(event)
+
+        self._evaluator.build(task, folder.path, effect.settings.seed, initial, built, failed)
+
+    def aggregate(self, effect: do.Aggregate) -> None:
+        """Run the strategy over the round's updates."""
+        folder, layout = RunFolder(self._runs, effect.run), self.layout(effect.run)
+        rows = {row.device: row for row in self._ledger.participants(effect.run, effect.round)}
+        updates = [
+            SpooledUpdate(
+                device,
+                self._spool.path(effect.run, effect.round, device),
+                examples,
+                rows[device].metrics or {},
+            )
+            for device, examples in effect.updates
+        ]
+        out = folder.theta(effect.round)
+
+        def work() -> str:
+            return aggregate(
+                load_strategy(effect.strategy), layout, folder.theta_with(effect.theta.digest), updates, out
+            )
+
+        def done(_digest: str) -> None:
+            self._tell(on.Aggregated(effect.run, effect.round, self.blobs.add(out)))
+            self._spool.forget(effect.run, effect.round)
+
+        def failed(error: Exception) -> None:
+            log.error("round %d of %s could not be aggregated: %s", effect.round, effect.run, error)
+            self._tell(on.AggregationFailed(effect.run, effect.round, str(error)))
+
+        self._jobs.submit(work, done, failed)
+
+    def evaluate(self, effect: do.Evaluate) -> None:
+        """Save the round's model and evaluate it."""
+        run, number, folder = effect.run, effect.round, RunFolder(self._runs, effect.run)
+
+        def failed(reason: str) -> None:
+            log.error("the model of round %d of %s could not be evaluated: %s", number, run, reason)
+            self._tell(on.EvaluationFailed(run, number, reason))
+
+        def done(answer: Answer) -> None:
+            folder.publish_model(number)
+            metrics = answer["metrics"]
+            pairs = None if metrics is None else {name: (pair[0], pair[1]) for name, pair in metrics.items()}
+            self._tell(on.Evaluated(run, number, pairs))
+
+        try:
+            task = self._task(effect.task)
+        except MidgeError as error:
+            failed(str(error))
+            return
+        self._evaluator.evaluate(
+            task, self.blobs.path(effect.theta), folder.round_model(number), done, failed
+        )
+
+    def write_history(self, run: str, open_round: tuple[str, int] | None) -> None:
+        """Bring the run's folder up to date, and let go of what nobody needs any more."""
+        # An upload for a round that is over may still be verified, beside the loop: what it leaves, the next
+        # sweep removes.
+        with contextlib.suppress(OSError):
+            self._spool.sweep(open_round)
+        folder = RunFolder(self._runs, run)
+        folder.write_history(self._ledger.rounds(run))
+        folder.prune(self._settings.keep_rounds)
+
+    def give_up(self) -> None:
+        """The run was stopped: nobody waits for its model any more."""
+        self._evaluator.give_up()
+
+    def close(self) -> None:
+        """End the child process."""
+        self._evaluator.close()
+
+    def _task(self, name: str) -> Path:
+        task = self._settings.tasks.get(name)
+        if task is None or not task.file.is_file():
+            raise MidgeError(f"task {name!r} has no file here: look at [tasks.{name}] in the settings file")
+        return task.file
+
+    def _write_manifest(self, folder: RunFolder, effect: do.Prepare, event: on.Prepared) -> None:
+        settings = effect.settings.model_dump(mode="json", exclude_none=True)
+        digests = {"theta": event.theta.digest, "program": event.program.digest, "layout": event.layout}
+        contract = event.contract.model_dump(mode="json", exclude_none=True)
+        about: dict[str, JSON] = {
+            "run": effect.run,
+            "task": effect.task,
+            "seed": effect.settings.seed,
+            "parameters": event.parameters,
+        }
+        folder.write_manifest({**about, "settings": settings, "contract": contract, "digests": digests})

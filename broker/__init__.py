@@ -1,0 +1,1 @@
+"""What crosses the broker, and the Mosquitto that carries it."""

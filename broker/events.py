@@ -1,0 +1,54 @@
+"""What a session with the broker reports to its owner."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker accepted us; what is subscribed on every connect has been asked for."""
+
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A connection that had been accepted ended; its open tickets will not be answered."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker answered, and does not want these credentials; counted without a success in between."""
+
+    reason: str
+    in_a_row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The broker did not answer, or cannot serve anybody now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message; `expiry_s` is what the broker left of the sender's expiry."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    expiry_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The broker took (QoS 1), or the socket took (QoS 0), a published message, or it was denied."""
+
+    ticket: int
+    ok: bool
+    reason: str
+
+
+SessionEvent = Connected | Disconnected | Refused | Unreachable | Received | Acknowledged

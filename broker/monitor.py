@@ -1,0 +1,116 @@
+"""The JSON documents under `monitor/`: what people and tools watch, retained and renewed.
+
+Each says how often it is renewed, so that whoever reads it can tell a stale one.
+"""
+
+from math import isfinite
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from broker.names import DeviceId, Finite, MetricName, RoundNumber, RunId
+
+Means = dict[MetricName, Finite]
+
+
+class Document(BaseModel):
+    """What every document says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at_unix_s: float = Field(default=0.0, description="when it was written, by the aggregator's clock")
+    renewed_every_s: float = Field(default=0.0, description="older than twice this: the aggregator is silent")
+
+
+class AggregatorDocument(Document):
+    """Whether the aggregator lives; its will says that it does not."""
+
+    online: bool
+    session: int = 0
+    version: str = ""
+
+
+class FederationDocument(Document):
+    """The fleet in numbers, and the active run."""
+
+    devices: int
+    live: int
+    run: RunId | None = None
+    task: str | None = None
+    phase: str
+    messages_dropped: int = Field(
+        default=0, description="undecodable or unwanted, since the aggregator started"
+    )
+
+
+class RunDocument(Document):
+    """A run: its state, and the newest metrics of its model."""
+
+    run: RunId
+    task: str
+    state: str
+    round: int
+    rounds: int
+    started_unix_s: float
+    metrics: Means = Field(default_factory=dict, description="on the aggregator's held-out data")
+    federated: Means = Field(default_factory=dict, description="on the devices' own validation data")
+    reason: str = ""
+
+
+class ParticipantDocument(BaseModel):
+    """A device's part in a round."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: str
+    examples: int = 0
+    validation: Means = Field(default_factory=dict)
+    reason: str = ""
+
+
+class RoundDocument(Document):
+    """A round: phase, participants, outcome."""
+
+    run: RunId
+    round: RoundNumber
+    phase: str
+    target: int
+    quorum: int
+    reported: int
+    seconds_left: float | None = None
+    participants: dict[DeviceId, ParticipantDocument] = Field(default_factory=dict)
+    outcome: str | None = None
+    reason: str = ""
+    metrics: Means = Field(default_factory=dict)
+    federated: Means = Field(default_factory=dict)
+    bytes_up: int = Field(default=0, description="bytes of the accepted updates")
+
+
+class DeviceDocument(Document):
+    """A device: whether it lives, what it does, how far it is."""
+
+    device: DeviceId
+    live: bool
+    state: str
+    run: RunId | None = None
+    round: int | None = None
+    progress: float = 0.0
+    examples_per_s: float = 0.0
+    memory_bytes: int = 0
+    temperature_c: float | None = None
+    examples: int = 0
+    runtimes: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    version: str = ""
+    bytes_up: int = Field(default=0, description="update bytes sent since the agent started")
+    bytes_down: int = Field(default=0, description="blob bytes received since the agent started")
+    conflict: bool = Field(default=False, description="two machines use this id")
+    metrics: Means = Field(default_factory=dict, description="last validation metrics it reported")
+
+
+def means(metrics: dict[str, tuple[float, float]] | None) -> Means:
+    """Turn (sum, weight) pairs into means; those without weight, or not finite, are left out."""
+    pairs = (metrics or {}).items()
+    # Each of the two is finite, which does not make their quotient so.
+    return {
+        name: total / weight for name, (total, weight) in pairs if weight > 0 and isfinite(total / weight)
+    }

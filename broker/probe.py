@@ -1,0 +1,35 @@
+"""Try the broker once: what the services' `check` verbs say about it."""
+
+import queue
+
+from broker.events import Connected, Disconnected, Refused, SessionEvent, Unreachable
+from broker.session import Session
+from broker.settings import BrokerSettings
+from host.exits import ExitCode
+
+ANSWER_S = 5.0
+
+
+def probe(settings: BrokerSettings, name: str) -> tuple[ExitCode, str]:
+    """Connect, and say what came of it; raises ConfigError for credentials that cannot be read."""
+    match _first_event(settings, name):
+        case Connected():
+            return ExitCode.OK, f"connected to {settings.url}"
+        case Refused(reason=reason):
+            advice = "check username, password_file, certificates"
+            return ExitCode.REFUSED_CREDENTIALS, f"refuses us: {reason}; {advice}"
+        case Unreachable(reason=reason) | Disconnected(reason=reason):
+            return ExitCode.UNREACHABLE, f"{settings.url} cannot be reached: {reason}"
+    return ExitCode.UNREACHABLE, f"{settings.url} does not answer"
+
+
+def _first_event(settings: BrokerSettings, name: str) -> SessionEvent | None:
+    answers: queue.SimpleQueue[SessionEvent] = queue.SimpleQueue()
+    session = Session(settings, name, answers.put, will=None, subscriptions=())
+    session.start()
+    try:
+        return answers.get(timeout=settings.connect_timeout_s + ANSWER_S)
+    except queue.Empty:
+        return None
+    finally:
+        session.stop()

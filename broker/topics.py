@@ -1,0 +1,204 @@
+"""The topic tree: every topic midge uses, who writes it, who reads it."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from broker.names import ID_PATTERN
+
+PROTOCOL = "v1"
+FIELD_PATTERNS = {
+    "device": ID_PATTERN[1:-1],
+    "user": ID_PATTERN[1:-1],
+    "run": ID_PATTERN[1:-1],
+    "round": r"[1-9][0-9]{0,6}",
+    "digest": r"[0-9a-f]{64}",
+    "transfer": r"[0-9a-f]{16}",
+    "index": r"0|[1-9][0-9]{0,6}",
+}
+
+
+class Role(StrEnum):
+    """Who holds an account on the broker."""
+
+    AGGREGATOR = "aggregator"
+    DEVICE = "device"
+    OPERATOR = "operator"
+    MONITOR = "monitor"
+
+
+class Format(StrEnum):
+    """How a payload is written."""
+
+    MSGPACK = "msgpack"
+    JSON = "json"
+    BYTES = "bytes"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One kind of topic: its pattern under the root, and the rules for its payload."""
+
+    pattern: str
+    writer: Role
+    readers: tuple[Role, ...]
+    message: str
+    what: str
+    qos: int = 1
+    retained: bool = False
+    format: Format = Format.MSGPACK
+
+    def wildcard(self, **fields: str) -> str:
+        """Fill in the fields given; the others become single-level wildcards."""
+        return re.sub(r"{(\w+)}", lambda field: fields.get(field[1], "+"), self.pattern)
+
+
+AGGREGATOR, DEVICE, OPERATOR, MONITOR = Role.AGGREGATOR, Role.DEVICE, Role.OPERATOR, Role.MONITOR
+WATCHERS = (MONITOR, OPERATOR)
+
+FEDERATION = Branch(
+    "federation",
+    AGGREGATOR,
+    (DEVICE, OPERATOR),
+    "Federation",
+    "who aggregates, and the fleet's rhythm",
+    retained=True,
+)
+ROUND = Branch(
+    "round", AGGREGATOR, (DEVICE, OPERATOR), "Announcement", "what devices should do now", retained=True
+)
+BLOB_CHUNK = Branch(
+    "blobs/{digest}/{index}",
+    AGGREGATOR,
+    (DEVICE,),
+    "a chunk of a blob",
+    "theta and programs, content-addressed, expiring",
+    retained=True,
+    format=Format.BYTES,
+)
+PRESENCE = Branch(
+    "devices/{device}/presence",
+    DEVICE,
+    (AGGREGATOR, DEVICE),
+    "Presence",
+    "birth, and death by will",
+    retained=True,
+)
+HEARTBEAT = Branch(
+    "devices/{device}/heartbeat", DEVICE, (AGGREGATOR,), "Heartbeat", "proof of life, and progress", qos=0
+)
+OFFER = Branch(
+    "devices/{device}/offer", DEVICE, (AGGREGATOR,), "Offer", "an update is ready; repeated until answered"
+)
+REPORT = Branch(
+    "devices/{device}/report",
+    DEVICE,
+    (AGGREGATOR,),
+    "Report",
+    "evaluation metrics, or a declined round and why",
+)
+UPDATE_CHUNK = Branch(
+    "devices/{device}/chunks/{transfer}/{index}",
+    DEVICE,
+    (AGGREGATOR,),
+    "a chunk of an update",
+    "only those that a grant named",
+    format=Format.BYTES,
+)
+INBOX = Branch(
+    "devices/{device}/inbox",
+    AGGREGATOR,
+    (DEVICE,),
+    "Invite, Grant or Receipt",
+    "answers to one device",
+)
+CONTROL_REQUEST = Branch(
+    "control/{user}/request", OPERATOR, (AGGREGATOR,), "Request", "an operator's command"
+)
+CONTROL_REPLY = Branch("control/{user}/reply", AGGREGATOR, (OPERATOR,), "Reply", "what became of it")
+
+
+def _watched(pattern: str, message: str, what: str) -> Branch:
+    return Branch(pattern, AGGREGATOR, WATCHERS, message, what, retained=True, format=Format.JSON)
+
+
+MONITOR_AGGREGATOR = _watched(
+    "monitor/aggregator", "AggregatorDocument", "whether the aggregator lives (its will)"
+)
+MONITOR_FEDERATION = _watched(
+    "monitor/federation", "FederationDocument", "the fleet in numbers, the active run"
+)
+MONITOR_RUN = _watched("monitor/runs/{run}", "RunDocument", "a run: state, rounds, metrics")
+MONITOR_ROUND = _watched(
+    "monitor/runs/{run}/rounds/{round}", "RoundDocument", "a round: phase, participants, outcome"
+)
+MONITOR_DEVICE = _watched(
+    "monitor/devices/{device}", "DeviceDocument", "a device: state, progress, last metrics"
+)
+
+TREE: tuple[Branch, ...] = (
+    FEDERATION,
+    ROUND,
+    BLOB_CHUNK,
+    PRESENCE,
+    HEARTBEAT,
+    OFFER,
+    REPORT,
+    UPDATE_CHUNK,
+    INBOX,
+    CONTROL_REQUEST,
+    CONTROL_REPLY,
+    MONITOR_AGGREGATOR,
+    MONITOR_FEDERATION,
+    MONITOR_RUN,
+    MONITOR_ROUND,
+    MONITOR_DEVICE,
+)
+
+
+def _matcher(branch: Branch) -> re.Pattern[str]:
+    return re.compile(
+        re.sub(r"{(\w+)}", lambda field: f"(?P<{field[1]}>{FIELD_PATTERNS[field[1]]})", branch.pattern)
+    )
+
+
+_MATCHERS = tuple((branch, _matcher(branch)) for branch in TREE)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A topic taken apart: its branch and the fields in its levels."""
+
+    branch: Branch
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The tree of one federation, rooted at `<prefix>/v1/<federation>`."""
+
+    federation: str
+    prefix: str = "midge"
+
+    @property
+    def root(self) -> str:
+        """The topic above all others."""
+        return f"{self.prefix}/{PROTOCOL}/{self.federation}"
+
+    def topic(self, branch: Branch, **fields: str | int) -> str:
+        """The full topic of a branch; every field must be given."""
+        return f"{self.root}/{branch.pattern.format(**fields)}"
+
+    def filter(self, branch: Branch, **fields: str) -> str:
+        """A subscription filter; fields that are not given match any value."""
+        return f"{self.root}/{branch.wildcard(**fields)}"
+
+    def parse(self, topic: str) -> Address | None:
+        """Take a topic apart; None when it is not of this tree."""
+        below = topic.removeprefix(f"{self.root}/")
+        if below == topic:
+            return None
+        for branch, matcher in _MATCHERS:
+            if found := matcher.fullmatch(below):
+                return Address(branch, found.groupdict())
+        return None

@@ -1,0 +1,62 @@
+"""All verbs of `midge`, and what its exit status says of an error."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from deploy.command import demo, remote, results
+from deploy.command.control import CredentialsError, UnansweredError
+from host.errors import ConfigError, DataError, MidgeError
+from host.exits import ExitCode
+
+EXITS: tuple[tuple[type[MidgeError], ExitCode], ...] = (
+    (ConfigError, ExitCode.BAD_CONFIG),
+    (DataError, ExitCode.BAD_DATA),
+    (UnansweredError, ExitCode.UNREACHABLE),
+    (CredentialsError, ExitCode.REFUSED_CREDENTIALS),
+    (MidgeError, ExitCode.FAILED),
+)
+
+app = typer.Typer(
+    name="midge",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  typer calls it
+    if not wanted:
+        return
+    try:
+        typer.echo(f"midge {version('midge')}")
+    except PackageNotFoundError:
+        typer.echo("midge, from a folder of sources")
+    raise typer.Exit
+
+
+@app.callback()
+def _midge(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train one model across devices that keep their data, over topics on a Mosquitto broker."""
+
+
+demo.add_to(app)
+remote.add_to(app)
+results.add_to(app)
+
+
+def run() -> None:
+    """Run the command line; an error is one line and an exit status."""
+    try:
+        app()
+    except MidgeError as error:
+        typer.echo(f"midge: {error}", err=True)
+        sys.exit(next(code for kind, code in EXITS if isinstance(error, kind)))

@@ -1,0 +1,91 @@
+"""How the remote verbs find the broker: the same options for each, also from environment or file."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, ConfigDict, Field
+
+from broker.settings import BrokerSettings
+from host.errors import ConfigError
+from host.settings import load_settings
+
+PANEL = "Connection (also from the environment, as MIDGE_BROKER__URL, or a file)"
+
+
+class OperatorSettings(BaseModel):
+    """What stands in operator.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    broker: BrokerSettings
+    timeout_s: float | None = Field(
+        default=None, gt=0, le=3600, description="how long to wait for an answer; None: as the verb needs"
+    )
+
+
+def _option(flag: str, kind: Any, text: str) -> inspect.Parameter:  # noqa: ANN401  a type
+    return inspect.Parameter(
+        flag.removeprefix("--").replace("-", "_"),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            kind | None, typer.Option(flag, help=text, rich_help_panel=PANEL, show_default=False)
+        ],
+    )
+
+
+OPTIONS = {
+    "broker.url": _option("--broker", str, "mqtt://, mqtts://, ws:// or wss://, then host[:port]."),
+    "broker.username": _option("--username", str, "The operator's account."),
+    "broker.password_file": _option("--password-file", Path, "File that holds its password."),
+    "broker.ca_file": _option("--ca-file", Path, "Certificate authority of the broker; else the system's."),
+    "broker.federation": _option("--federation", str, "The federation's name; else 'default'."),
+    "broker.prefix": _option("--prefix", str, "First levels of every topic; else 'midge'."),
+    "timeout_s": _option("--timeout", float, "Seconds to wait for an answer."),
+    "config": _option("--config", Path, "Settings file (operator.toml) with a table broker."),
+}
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the connection's options; it gets them as its argument `operator`."""
+    signature = inspect.signature(command)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "operator"]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:  # noqa: ANN401  typer's values
+        chosen = {key: given.pop(option.name) for key, option in OPTIONS.items()}
+        command(operator=_settings(chosen), **given)
+
+    with_options.__signature__ = signature.replace(parameters=[*own, *OPTIONS.values()])  # type: ignore[attr-defined]
+    # Typer would read them beside the signature, and there `operator` still stands.
+    with_options.__annotations__ = {}
+    return with_options
+
+
+def _settings(chosen: dict[str, Any]) -> OperatorSettings:
+    config = chosen.pop("config")
+    overrides = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in chosen.items()
+        if value is not None
+    }
+    if config is None and "broker.url" not in overrides and "MIDGE_BROKER__URL" not in os.environ:
+        raise ConfigError(
+            "which broker? give --broker mqtt://HOST, or --config FILE, or set MIDGE_BROKER__URL"
+        )
+    try:
+        return load_settings(OperatorSettings, config, overrides, os.environ)
+    except ConfigError as error:
+        raise ConfigError(_in_terms_of_options(str(error))) from None
+
+
+def _in_terms_of_options(text: str) -> str:
+    """Name the option, not the key that it stands for."""
+    for key, option in OPTIONS.items():
+        text = text.replace(f"--set: {key}:", f"--{option.name.replace('_', '-')}:")
+    return text

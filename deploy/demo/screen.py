@@ -1,0 +1,101 @@
+"""What the demo shows while it runs: a live picture on a terminal, a line a round elsewhere."""
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from broker.monitor import DeviceDocument, RoundDocument
+from deploy.demo.scene import Scene
+from deploy.demo.shares import Share, spell
+
+BAR_WIDTH = 24
+REFRESH_HZ = 8
+STATES = {"idle": "dim", "training": "cyan", "uploading": "yellow", "evaluating": "magenta", "lost": "red"}
+
+
+class Screen:
+    """Says things line by line; `follow` shows a scene between two lines."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._told_rounds = 0
+
+    def say(self, text: str) -> None:
+        """Write a line, above the live picture if there is one."""
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def show(self, what: RenderableType) -> None:
+        """Write a table or the like."""
+        self._console.print(what)
+
+    def wait(self, text: str) -> None:
+        """Show that something is going on, where that can be shown."""
+        self._draw(Text(f"… {text}", style="dim"))
+
+    def follow(self, scene: Scene, shares: Sequence[Share], began: float) -> None:
+        """Show the state of the run, and write a line for each round that is over."""
+        for closed in scene.closed[self._told_rounds :]:
+            self.say(_round_line(closed, scene, len(shares)))
+            self._told_rounds += 1
+        self._draw(Group(_headline(scene, began), _devices(scene, shares)))
+
+    def clear(self) -> None:
+        """Take the live picture away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self, what: RenderableType) -> None:
+        if not self._console.is_terminal:
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=REFRESH_HZ, transient=True)
+            self._live.start()
+        self._live.update(what)
+
+
+def _round_line(closed: RoundDocument, scene: Scene, devices: int) -> str:
+    of = f"/{scene.run.rounds}" if scene.run is not None else ""
+    metrics = "".join(f"  {name} {value:.4f}" for name, value in sorted(closed.metrics.items()))
+    trouble = "" if closed.outcome == "completed" else f"  {closed.outcome}: {closed.reason}"
+    return f"round {closed.round:>2}{of}  {closed.reported}/{devices} updates{metrics}{trouble}"
+
+
+def _headline(scene: Scene, began: float) -> Text:
+    seconds = f"{time.monotonic() - began:.0f} s"
+    if scene.run is None:
+        return Text(f"getting ready  {seconds}", style="bold")
+    text = Text(f"round {min(scene.run.round, scene.run.rounds)}/{scene.run.rounds}  ", style="bold")
+    text.append(f"{scene.run.state:<12}", style="cyan")
+    if scene.closed:
+        text.append(
+            "  ".join(f"{name} {value:.4f}" for name, value in sorted(scene.closed[-1].metrics.items()))
+        )
+    return text.append(f"  {seconds}", style="dim")
+
+
+def _devices(scene: Scene, shares: Sequence[Share]) -> Table:
+    table = Table("device", "never sees", "examples", "state", "progress", box=None, padding=(0, 2))
+    for share in shares:
+        device = scene.devices.get(share.device)
+        table.add_row(
+            share.device, spell(share.lacking), str(share.examples), _state(device), _progress(device)
+        )
+    return table
+
+
+def _state(device: DeviceDocument | None) -> Text:
+    state = device.state if device is not None else "starting"
+    return Text(f"{state:<10}", style=STATES.get(state, ""))
+
+
+def _progress(device: DeviceDocument | None) -> RenderableType:
+    done = device.progress if device is not None and device.state == "training" else 0.0
+    return ProgressBar(total=1.0, completed=done, width=BAR_WIDTH)

@@ -1,0 +1,186 @@
+# ruff: noqa: INP001 - docs/ is no package
+"""Fill the pages' generated parts from the code: `make docs`, or `python -m docs.generate`.
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is a word of PARTS and, for some, an
+argument. tests/docs fails when a page and the code differ.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aggregator.coordinator import fleet, phases
+from aggregator.run_settings import RunSettings
+from aggregator.settings import AggregatorSettings, TaskSettings
+from broker import acl, contract, layout, messages, monitor, program, topics, update, wire
+from broker.settings import BrokerSettings
+from docs.tables import fields_table, number, table
+from edge_agent import backoff, transitions, uploads
+from edge_agent.data import settings as data
+from edge_agent.settings import AgentSettings
+from host.exits import ExitCode
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+
+MESSAGES = {
+    name: model
+    for module in (messages, monitor, contract, layout)
+    for name, model in vars(module).items()
+    if isinstance(model, type) and model.__module__ == module.__name__ and hasattr(model, "model_fields")
+} | {"Program": program.Program, "Header": update.Header}
+SETTINGS = {
+    model.__name__: model
+    for model in (AggregatorSettings, TaskSettings, RunSettings, AgentSettings, BrokerSettings)
+} | {
+    name: model for name, model in vars(data).items() if name.endswith("Settings") and isinstance(model, type)
+}
+LIMITS = {
+    "a message": (wire.MAX_MESSAGE_BYTES, "bytes"),
+    "a list in a message": (wire.MAX_ITEMS, "items"),
+    "a map in a message": (wire.MAX_KEYS, "keys"),
+    "a chunk": (messages.MAX_CHUNK_BYTES, "bytes"),
+    "a blob or an update": (messages.MAX_UPDATE_BYTES, "bytes"),
+    "a training program": (program.MAX_PROGRAM_BYTES, "bytes"),
+    "the header of an update": (update.MAX_HEADER_BYTES, "bytes"),
+    "chunks in a grant": (messages.MAX_GRANTED_CHUNKS, "chunks"),
+    "granted chunks on their way from one device": (uploads.MAX_IN_FLIGHT, "chunks"),
+    "devices that an aggregator knows": (fleet.MAX_DEVICES, "devices"),
+    "missed heartbeats that make a device lost": (fleet.MISSED_HEARTBEATS, "heartbeats"),
+    "pause between two offers": (backoff.LONGEST_S, "s"),
+}
+
+
+def filled(page: str) -> str:
+    """The page with its generated parts as the code says now; raises KeyError for a part that is unknown."""
+    return PART.sub(lambda part: f"{part[1]}\n{_content(part[2], part[3])}\n\n{part[4]}", page)
+
+
+def _content(part: str, argument: str | None) -> str:
+    return PARTS[part]() if argument is None else PARTS_OF[part](argument)
+
+
+def topic_tree() -> str:
+    """Every topic, who writes and who reads it."""
+    rows = [
+        (
+            f"`{branch.pattern}`",
+            branch.writer,
+            ", ".join(branch.readers),
+            _linked(branch.message),
+            branch.format,
+            str(branch.qos),
+            "yes" if branch.retained else "",
+            branch.what,
+        )
+        for branch in topics.TREE
+    ]
+    return table(("topic", "from", "to", "payload", "as", "QoS", "retained", "what"), rows)
+
+
+def topic_levels() -> str:
+    """What may stand in a variable level of a topic."""
+    return table(("level", "pattern"), [(f"`{{{k}}}`", f"`{v}`") for k, v in topics.FIELD_PATTERNS.items()])
+
+
+def limits() -> str:
+    """Bounds that the code holds."""
+    return table(("limit", "at most"), [(k, f"{number(v)} {unit}") for k, (v, unit) in LIMITS.items()])
+
+
+def exit_codes() -> str:
+    """Every exit status with its line of help."""
+    rows = [(str(code.value), f"`{code.name}`", code.help) for code in sorted(ExitCode)]
+    return table(("status", "name", "meaning"), rows)
+
+
+def rights() -> str:
+    """What an account of each role needs, for any broker."""
+    rows = [
+        (role, access, ", ".join(f"`{_filter(branch, role)}`" for branch in found))
+        for role in topics.Role
+        for access, found in _accesses(role)
+        if found
+    ]
+    return table(("role", "may", f"below `{topics.Topics('<federation>').root}/`"), rows)
+
+
+def access_list() -> str:
+    """Mosquitto's file for one account a role, and any number of devices."""
+    users = {role.value: role for role in topics.Role if role is not topics.Role.DEVICE}
+    return f"```text\n{acl.acl(topics.Topics('default'), users)}```"
+
+
+def aggregator_states() -> str:
+    """The coordinator's phases."""
+    return _diagram(phases.TRANSITIONS)
+
+
+def agent_states() -> str:
+    """The agent's states."""
+    return _diagram(transitions.TRANSITIONS)
+
+
+def message(name: str) -> str:
+    """A message's or document's own fields; those that all have stand once."""
+    model = MESSAGES[name]
+    common = [base for base in (messages.Message, monitor.Document) if base in model.__mro__[1:]]
+    return fields_table(model, "field", *common)
+
+
+def _accesses(role: topics.Role) -> Iterator[tuple[str, list[topics.Branch]]]:
+    yield "publish", [branch for branch in topics.TREE if branch.writer is role]
+    yield "subscribe", [branch for branch in topics.TREE if role in branch.readers]
+
+
+def _filter(branch: topics.Branch, role: topics.Role) -> str:
+    own = {topics.Role.DEVICE: {"device": "<own id>"}, topics.Role.OPERATOR: {"user": "<own name>"}}
+    return branch.wildcard(**own.get(role, {}))
+
+
+def _linked(words: str) -> str:
+    """Link the models among the words to their sections."""
+    return re.sub(r"[A-Z]\w+", lambda word: f"[{word[0]}](#{word[0].lower()})", words)
+
+
+def _diagram(table_of: Mapping[tuple[Any, Any], str]) -> str:
+    """A Mermaid state diagram: https://mermaid.js.org/syntax/stateDiagram.html."""
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> idle"]
+    for (source, target), why in table_of.items():
+        # A colon or a semicolon would end the label.
+        label = why.replace(":", ",").replace(";", ",")
+        lines.append(f"    {source} --> {target}: {label}")
+    return "\n".join([*lines, "```"])
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "topics": topic_tree,
+    "levels": topic_levels,
+    "limits": limits,
+    "exits": exit_codes,
+    "rights": rights,
+    "acl": access_list,
+    "aggregator": aggregator_states,
+    "agent": agent_states,
+}
+PARTS_OF: Mapping[str, Callable[[str], str]] = {
+    "message": message,
+    "settings": lambda name: fields_table(SETTINGS[name], "setting"),
+}
+
+
+def main() -> None:
+    """Write the pages that changed, and name them."""
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"{page.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The agent that trains on a device."""

@@ -1,0 +1,1 @@
+"""The device's own examples, from files to arrays."""

@@ -1,0 +1,1 @@
+"""What trains a model on the device, behind one interface."""

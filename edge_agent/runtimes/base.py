@@ -1,0 +1,67 @@
+"""What a runtime is: the part that trains and evaluates, behind one interface."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from broker.layout import Layout, Theta
+from broker.messages import TrainingSettings
+from edge_agent.data.examples import Examples
+
+MetricSums = Mapping[str, tuple[float, float]]
+Progress = Callable[[float], None]
+OptimizerState = Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gives back."""
+
+    theta: Theta
+    """float32[P], the weights after training."""
+    metrics: MetricSums
+    """Training metrics as (sum, weight) by name: the mean is sum / weight."""
+    examples: int
+    """How many different examples were trained on, at least 1: the update's weight in the fleet's mean."""
+    optimizer: OptimizerState = ()
+    """What `train` wants to get back in the next round when optimizer state is kept; may be empty."""
+
+
+class Runtime(Protocol):
+    """Trains and evaluates one model; name your class in the entry point group `midge.runtimes`.
+
+    It is created without arguments, in a child process that is niced and may be killed at any moment.
+    A runtime MUST NOT reach the network or write files. What it raises declines the round; the last line
+    of the message is what the operator reads.
+    """
+
+    def load(self, program: bytes, layout: Layout) -> None:
+        """Take the training program; called before the first `train` or `evaluate`, and when it changes.
+
+        MUST raise `WireError` when `program` is not valid or does not have the weights of `layout`.
+        MUST NOT run code that stands in `program`.
+        """
+
+    def train(
+        self,
+        theta: Theta,
+        examples: Examples,
+        settings: TrainingSettings,
+        optimizer: OptimizerState,
+        progress: Progress,
+    ) -> Trained:
+        """Train from `theta`, float32[P], which MUST NOT be changed, and give the new weights.
+
+        Given the same arguments it MUST give the same result on the same machine: all chance comes from
+        `settings.seed`, and nothing stays from an earlier call. `optimizer` is what the last round's
+        `Trained.optimizer` was, or empty: then the optimizer MUST begin afresh. `progress` SHOULD be called
+        with the fraction done, 0 to 1, after every batch; it is cheap and may be called often.
+        """
+
+    def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:
+        """Metrics of the weights `theta`, float32[P], on `examples`, as (sum, weight) by name.
+
+        Sums over two parts of the examples MUST add up to the sums over both.
+        """

@@ -1,0 +1,321 @@
+"""The agent's thin shell: one loop that feeds the lifecycle and carries out what it asks for."""
+
+import logging
+import os
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, replace
+from functools import singledispatchmethod
+from random import SystemRandom
+
+from broker import events as broker_events
+from broker import topics, wire
+from broker.messages import (
+    AgentState,
+    Announcement,
+    Federation,
+    Grant,
+    Invite,
+    Message,
+    Presence,
+    Receipt,
+)
+from broker.messages import Inbox as InboxMessage
+from broker.session import Session, Will
+from edge_agent import effects, events
+from edge_agent.downloads import Downloads
+from edge_agent.lifecycle import Lifecycle
+from edge_agent.settings import AgentSettings
+from edge_agent.store import Store
+from edge_agent.training import MODULE, Trainer, TrainerSaid
+from edge_agent.uploads import Uploads
+from edge_agent.vitals import measure
+from host.errors import WireError
+from host.exits import ExitCode
+from host.inbox import Inbox
+from host.notify import Notifier
+
+VITALS_S = 2.0
+# Two windows of chunks, and what else can come at once.
+INBOX_LIMIT = 256
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The process was asked to end."""
+
+    why: str
+
+
+Happening = broker_events.SessionEvent | TrainerSaid | Stop
+
+
+class Service:
+    """One device's agent: `run` returns when `stop` was called or the broker refuses us for good."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        store: Store,
+        birth: Presence,
+        notifier: Notifier,
+        trainer_module: str = MODULE,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._notifier = notifier
+        self._topics = settings.broker.topics
+        self._inbox: Inbox[Happening] = Inbox(INBOX_LIMIT)
+        self._session = self._new_session()
+        self._core = Lifecycle(settings.device, birth, SystemRandom(), store.load())
+        self._downloads = Downloads(store, self._session, self._topics)
+        self._uploads = Uploads(store, self._session, self._topics, settings.device)
+        self._trainer = Trainer(settings, store, self._inbox.put, trainer_module)
+        self._connection: str | None = None
+        self._exit: ExitCode | None = None
+        self._unreachable = 0
+        self._dropped: Counter[str] = Counter()
+        self._vitals_at = 0.0
+        self._watchdog_at = 0.0
+
+    def run(self) -> ExitCode:
+        """Work until told to stop; raises ConfigError for unusable credentials, StorageError for the disk."""
+        try:
+            self._session.start()
+            self._notifier.ready()
+            while self._exit is None:
+                happening = self._inbox.get(self._wait_s(time.monotonic()))
+                if happening is not None:
+                    self._on(happening)
+                self._fire(time.monotonic())
+        finally:
+            self._end()
+        return self._exit
+
+    def stop(self, why: str) -> None:
+        """Ask the loop to end; may be called from any thread and from a signal handler."""
+        self._inbox.put(Stop(why))
+
+    def _end(self) -> None:
+        self._notifier.stopping()
+        self._trainer.stop()
+        # A displaced agent says nothing: the topic belongs to the other machine.
+        speaks = self._connection is not None and self._core.state is not AgentState.DISPLACED
+        self._session.stop(self._death(self._connection) if speaks and self._connection else None)
+
+    def _new_session(self) -> Session:
+        device = self._settings.device
+        return Session(
+            self._settings.broker,
+            device,
+            self._hear,
+            will=self._death,
+            subscriptions=[
+                (self._topics.topic(topics.FEDERATION), 1),
+                (self._topics.topic(topics.ROUND), 1),
+                (self._topics.topic(topics.INBOX, device=device), 1),
+                (self._topics.topic(topics.PRESENCE, device=device), 1),
+            ],
+        )
+
+    def _hear(self, event: broker_events.SessionEvent) -> None:
+        # Only what others send can come without end.
+        if not self._inbox.put(event, droppable=isinstance(event, broker_events.Received)):
+            log.debug("the inbox is full: a message was dropped")
+
+    def _death(self, connection: str) -> Will:
+        topic = self._topics.topic(topics.PRESENCE, device=self._settings.device)
+        return Will(topic, wire.encode(Presence(online=False, connection=connection)), retain=True)
+
+    # Time.
+
+    def _wait_s(self, now: float) -> float:
+        deadlines = (
+            self._core.next_deadline(),
+            self._downloads.next_deadline(),
+            self._trainer.next_deadline(),
+            self._vitals_at,
+            self._watchdog_at if self._notifier.watchdog_s else None,
+        )
+        return max(0.0, min(at for at in deadlines if at is not None) - now)
+
+    def _fire(self, now: float) -> None:
+        self._downloads.fire(now)
+        self._trainer.fire(now)
+        if now >= self._vitals_at:
+            self._vitals_at = now + VITALS_S
+            pids = (os.getpid(), self._trainer.pid)
+            vitals = measure(pid for pid in pids if pid is not None)
+            self._tell(
+                replace(vitals, bytes_up=self._uploads.bytes_up, bytes_down=self._downloads.bytes_down)
+            )
+        if self._notifier.watchdog_s and now >= self._watchdog_at:
+            self._watchdog_at = now + self._notifier.watchdog_s
+            self._notifier.alive()
+        deadline = self._core.next_deadline()
+        if deadline is not None and now >= deadline:
+            self._tell(events.TimerFired())
+
+    # What happens outside.
+
+    @singledispatchmethod
+    def _on(self, happening: Happening) -> None:
+        raise NotImplementedError(f"nobody listens to {happening!r}")
+
+    @_on.register
+    def _stop(self, happening: Stop) -> None:
+        log.info("stopping: %s", happening.why)
+        self._exit = ExitCode.OK
+
+    @_on.register
+    def _connected(self, happening: broker_events.Connected) -> None:
+        log.info("connected to %s as %s", self._settings.broker.url, self._settings.device)
+        self._connection, self._unreachable = happening.connection, 0
+        self._downloads.connected(time.monotonic())
+        self._tell(events.Connected(happening.connection))
+
+    @_on.register
+    def _disconnected(self, happening: broker_events.Disconnected) -> None:
+        log.warning("disconnected: %s", happening.reason)
+        self._connection = None
+        self._uploads.stop()
+        self._tell(events.Disconnected())
+
+    @_on.register
+    def _unreached(self, happening: broker_events.Unreachable) -> None:
+        self._unreachable += 1
+        # The 1st, 2nd, 4th, 8th ... attempt: a broker away for a day is no thousand lines.
+        if self._unreachable.bit_count() == 1:
+            log.warning(
+                "broker unreachable, attempt %d: %s; still trying", self._unreachable, happening.reason
+            )
+
+    @_on.register
+    def _refused(self, happening: broker_events.Refused) -> None:
+        log.warning("broker refuses us, %d times in a row: %s", happening.in_a_row, happening.reason)
+        if happening.in_a_row >= self._settings.broker.refusals_before_exit:
+            log.error("giving up: check username, password_file and certificates of [broker]")
+            self._exit = ExitCode.REFUSED_CREDENTIALS
+
+    @_on.register
+    def _acknowledged(self, happening: broker_events.Acknowledged) -> None:
+        if not happening.ok:
+            self._note_drop("denied", f"the broker denied a message of ours: {happening.reason}; see its ACL")
+        self._tell(*self._uploads.acknowledged(happening.ticket))
+
+    @_on.register
+    def _received(self, happening: broker_events.Received) -> None:
+        address = self._topics.parse(happening.topic)
+        if address is None or not happening.payload:
+            return
+        try:
+            self._tell(*self._read(address, happening))
+        except WireError as error:
+            self._note_drop(address.branch.pattern, f"a message on {happening.topic} was dropped: {error}")
+
+    @_on.register
+    def _trainer_said(self, happening: TrainerSaid) -> None:
+        outcome = self._trainer.understand(happening, time.monotonic())
+        if outcome is not None:
+            self._tell(outcome)
+
+    def _read(self, address: topics.Address, message: broker_events.Received) -> list[events.Event]:
+        """Make events of a message; raises WireError."""
+        payload = message.payload
+        match address.branch:
+            case topics.BLOB_CHUNK:
+                digest, index = address.fields["digest"], int(address.fields["index"])
+                return [*self._downloads.chunk(digest, index, payload, time.monotonic())]
+            case topics.PRESENCE:
+                return [events.PresenceSeen(wire.decode(Presence, payload), message.retained)]
+            case topics.FEDERATION:
+                return [wire.decode(Federation, payload)]
+            case topics.ROUND:
+                return [wire.decode(Announcement, payload)]
+            case topics.INBOX:
+                return [_decode_inbox(payload)]
+        return []
+
+    def _note_drop(self, kind: str, text: str) -> None:
+        """Count, and say it once a kind."""
+        self._dropped[kind] += 1
+        if self._dropped[kind] == 1:
+            log.warning("%s (further ones are only counted)", text)
+
+    # What the lifecycle asks for.
+
+    def _tell(self, *told: events.Event) -> None:
+        """Give events to the lifecycle, and what becomes of its effects too, until all is quiet."""
+        waiting = deque(told)
+        while waiting:
+            before = self._core.state
+            for effect in self._core.handle(waiting.popleft(), time.monotonic()):
+                waiting.extend(self._do(effect))
+            if self._core.state is not before:
+                self._notifier.status(self._core.state)
+                log.info("%s -> %s", before, self._core.state)
+
+    @singledispatchmethod
+    def _do(self, effect: effects.Effect) -> list[events.Event]:
+        raise NotImplementedError(f"nobody carries out {effect!r}")
+
+    @_do.register
+    def _persist(self, effect: effects.Persist) -> list[events.Event]:
+        self._store.save(effect.snapshot)
+        return []
+
+    @_do.register
+    def _publish(self, effect: effects.Publish) -> list[events.Event]:
+        branch = effect.branch
+        topic = self._topics.topic(branch, device=self._settings.device)
+        payload = wire.encode(effect.message)
+        if self._session.publish(topic, payload, qos=branch.qos, retain=branch.retained) is None:
+            log.debug("not sent, not connected or too much is waiting: %s", topic)
+        return []
+
+    @_do.register
+    def _fetch(self, effect: effects.Fetch) -> list[events.Event]:
+        return [*self._downloads.fetch(effect.refs, time.monotonic())]
+
+    @_do.register
+    def _stop_fetching(self, _effect: effects.StopFetching) -> list[events.Event]:
+        self._downloads.stop()
+        return []
+
+    @_do.register
+    def _start_job(self, effect: effects.Train | effects.Evaluate) -> list[events.Event]:
+        self._trainer.start(effect)
+        return []
+
+    @_do.register
+    def _stop_training(self, _effect: effects.StopTraining) -> list[events.Event]:
+        self._trainer.stop()
+        return []
+
+    @_do.register
+    def _send_chunks(self, effect: effects.SendChunks) -> list[events.Event]:
+        return [*self._uploads.send(effect.update, effect.indexes)]
+
+    @_do.register
+    def _delete_update(self, effect: effects.DeleteUpdate) -> list[events.Event]:
+        self._uploads.stop()
+        self._store.delete_update(effect.transfer)
+        return []
+
+    @_do.register
+    def _log(self, effect: effects.Log) -> list[events.Event]:
+        log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+        return []
+
+    @_do.register
+    def _reject(self, effect: effects.Reject) -> list[events.Event]:
+        log.debug("ignored: %s", effect.reason)
+        return []
+
+
+def _decode_inbox(payload: bytes) -> Invite | Grant | Receipt:
+    # The adapter takes unions as well, which type[M] cannot say.
+    message: Message = wire.decode(InboxMessage, payload)  # type: ignore[arg-type]
+    assert isinstance(message, Invite | Grant | Receipt)
+    return message

@@ -1,0 +1,35 @@
+"""The agent's settings file."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from broker.names import ID_PATTERN, RESERVED_IDS
+from broker.settings import BrokerSettings
+from edge_agent.data.settings import DataSettings
+
+DEFAULT_STATE_FOLDER = Path("/var/lib/midge-agent")
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class AgentSettings(BaseModel):
+    """What `midge-agent run --config FILE` reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = Field(pattern=ID_PATTERN, description="this device's id, its own in the federation")
+    broker: BrokerSettings = Field(description="how to reach the broker")
+    data: DataSettings = Field(description="the examples that this device trains on")
+    state_folder: Path = Field(default=DEFAULT_STATE_FOLDER, description="survives restarts; one an agent")
+    tags: tuple[Tag, ...] = Field(default=(), max_length=32, description="words to select devices by")
+    nice: int = Field(default=10, ge=0, le=19, description="how far training gives way to other processes")
+    keep_trainer_warm: bool = Field(default=True, description="keep the trainer loaded between rounds")
+    trainer_idle_s: float = Field(default=600, gt=0, description="how long a warm trainer may idle")
+
+    @field_validator("device")
+    @classmethod
+    def _not_reserved(cls, device: str) -> str:
+        if device in RESERVED_IDS:
+            raise ValueError(f"{device!r} is the name of a role, choose another id")
+        return device

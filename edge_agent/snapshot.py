@@ -1,0 +1,26 @@
+"""What the agent must still know after a power cut."""
+
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from broker.messages import Offer
+from broker.names import RoundNumber, RunId
+
+
+class RoundKey(NamedTuple):
+    """Which round of which run."""
+
+    run: RunId
+    round: RoundNumber
+
+
+class Snapshot(BaseModel):
+    """The part of the lifecycle that is written to disk before anything is said about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    session: int = Field(default=0, ge=0, description="the highest aggregator session seen")
+    trained: RoundKey | None = Field(default=None, description="the last round whose training is settled")
+    evaluated: RoundKey | None = Field(default=None, description="the last round whose evaluation is settled")
+    pending: Offer | None = Field(default=None, description="the update that awaits its final answer")

@@ -1,0 +1,154 @@
+"""The state folder: what the agent knows after a power cut, and the files it works with.
+
+lock                          held while an agent runs
+state.json                    the Snapshot
+update-<transfer>.update      the pending update
+training.update               an update being written by the trainer
+optimizer-<run>.state         the optimizer's state, where a task keeps it
+blobs/<digest>                whole blobs; beside them, those that are still arriving
+"""
+
+import contextlib
+import fcntl
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from broker.messages import BlobRef
+from edge_agent.snapshot import Snapshot
+from host.errors import StorageError
+from host.files import file_digest, publish_file, sync_file, write_atomic
+
+MAX_STATE_BYTES = 256 << 10
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """One agent's folder, locked for as long as it is open; raises StorageError when it cannot be used."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._state = folder / "state.json"
+        self._blobs = folder / "blobs"
+        self.new_update = folder / "training.update"
+        try:
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise StorageError(f"state folder {folder} cannot be used: {error}; see state_folder") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise StorageError(
+                f"state folder {folder} belongs to an agent that runs: stop it, or set another state_folder"
+            ) from None
+
+    def close(self) -> None:
+        """Let another agent have the folder."""
+        self._lock.close()
+
+    def load(self) -> Snapshot:
+        """Read the snapshot: a fresh one when there is none or it is damaged, which is then put aside."""
+        snapshot = self._checked(self._read())
+        pending = snapshot.pending and self._update(snapshot.pending.update.transfer)
+        for leftover in [*self._folder.glob("update-*.update"), self.new_update]:
+            if leftover != pending:
+                leftover.unlink(missing_ok=True)
+        return snapshot
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Have the snapshot on the disk, whole."""
+        try:
+            write_atomic(self._state, snapshot.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise StorageError(f"{self._state} cannot be written: {error}; free some space") from error
+
+    def take_update(self, chunk_bytes: int) -> BlobRef:
+        """Keep what the trainer wrote under its transfer id."""
+        try:
+            size = self.new_update.stat().st_size
+            sync_file(self.new_update)
+            ref = BlobRef(digest=file_digest(self.new_update), size=size, chunk_bytes=chunk_bytes)
+            publish_file(self.new_update, self._update(ref.transfer))
+        except (OSError, ValidationError) as error:
+            raise StorageError(f"the trainer's update {self.new_update} is no use: {error}") from error
+        return ref
+
+    def read_chunk(self, update: BlobRef, index: int) -> bytes:
+        """Read one chunk of an update: `chunk_bytes`, fewer at its end."""
+        path = self._update(update.transfer)
+        start = index * update.chunk_bytes
+        length = min(update.chunk_bytes, update.size - start)
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                chunk = file.read(length)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error}") from error
+        if len(chunk) != length:
+            raise StorageError(f"{path} ends before its chunk {index}")
+        return chunk
+
+    def delete_update(self, transfer: str) -> None:
+        """Remove the file of an update."""
+        with contextlib.suppress(OSError):
+            self._update(transfer).unlink(missing_ok=True)
+
+    def blob(self, ref: BlobRef) -> Path:
+        """Where a blob belongs, whether it is there or not."""
+        return self._blobs / ref.digest
+
+    def has_blob(self, ref: BlobRef) -> bool:
+        """Whether it is there; its digest was checked before it got its name."""
+        try:
+            return self.blob(ref).stat().st_size == ref.size
+        except OSError:
+            return False
+
+    def keep_blobs(self, refs: Iterable[BlobRef]) -> None:
+        """Delete all other blobs, also those that were still arriving."""
+        kept = {ref.digest for ref in refs}
+        for path in self._blobs.iterdir():
+            if path.name.partition(".")[0] not in kept:
+                path.unlink(missing_ok=True)
+
+    def optimizer_state(self, run: str) -> Path:
+        """Where the optimizer's state of a run belongs; that of any other run is deleted."""
+        path = self._folder / f"optimizer-{run}.state"
+        for other in self._folder.glob("optimizer-*.state"):
+            if other != path:
+                other.unlink(missing_ok=True)
+        return path
+
+    def _update(self, transfer: str) -> Path:
+        return self._folder / f"update-{transfer}.update"
+
+    def _read(self) -> Snapshot:
+        try:
+            with self._state.open("rb") as file:
+                return Snapshot.model_validate_json(file.read(MAX_STATE_BYTES))
+        except FileNotFoundError:
+            return Snapshot()
+        except OSError as error:
+            raise StorageError(f"{self._state} cannot be read: {error}; look at the disk's health") from error
+        except ValidationError as error:
+            aside = self._state.with_name(f"{self._state.name}.damaged")
+            self._state.replace(aside)
+            fault = error.errors(include_url=False)[0]
+            log.warning("state file is damaged (%s), put aside as %s: starting fresh", fault["msg"], aside)
+            return Snapshot()
+
+    def _checked(self, snapshot: Snapshot) -> Snapshot:
+        """Drop a pending update whose file is not there."""
+        pending = snapshot.pending
+        if pending is None:
+            return snapshot
+        path = self._update(pending.update.transfer)
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == pending.update.size:
+                return snapshot
+        log.warning("update of round %s is gone from %s: nothing is offered", pending.round, path)
+        return snapshot.model_copy(update={"pending": None})

@@ -1,0 +1,216 @@
+"""The parent's side of the trainer: jobs go to a child process, what it says comes back as events."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from broker.messages import Assignment, DeclineReason, Fraction
+from broker.names import Finite, Metrics
+from edge_agent.effects import Evaluate, Train
+from edge_agent.events import Evaluated, Trained, TrainerDied, TrainingFailed, TrainingProgressed
+from edge_agent.settings import AgentSettings
+from edge_agent.store import Store
+from host.children import Child, ask_once
+from host.errors import ChildError, DataError, StorageError
+
+MODULE = "edge_agent.trainer"
+INSPECT_S = 600.0
+MAX_DETAIL = 300
+
+Json = dict[str, Any]
+Outcome = TrainingProgressed | Trained | Evaluated | TrainingFailed | TrainerDied
+
+
+@dataclass(frozen=True)
+class TrainerSaid:
+    """A message of a trainer child, or how it ended, in the loop's inbox; `child` counts the children."""
+
+    child: int
+    message: Json | None
+    ended: str = ""
+
+
+class _Progress(BaseModel):
+    event: Literal["progress"]
+    progress: Fraction
+    examples_per_s: Annotated[Finite, Field(ge=0)] = 0.0
+
+
+class _Trained(BaseModel):
+    event: Literal["trained"]
+    examples: int = Field(ge=1, le=1 << 40)
+    metrics: Metrics
+    validation: Metrics
+    seconds: Annotated[Finite, Field(ge=0)]
+
+
+class _Evaluated(BaseModel):
+    event: Literal["evaluated"]
+    metrics: Metrics
+
+
+class _Failed(BaseModel):
+    event: Literal["failed"]
+    reason: DeclineReason
+    detail: str = ""
+
+
+_SPOKEN: TypeAdapter[_Progress | _Trained | _Evaluated | _Failed] = TypeAdapter(
+    Annotated[_Progress | _Trained | _Evaluated | _Failed, Field(discriminator="event")]
+)
+
+
+class Trainer:
+    """One job at a time, in a child that is kept warm between jobs or not; only for the loop's thread.
+
+    `hear` puts what the child says into the loop's inbox; the loop gives it to `understand`.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        store: Store,
+        hear: Callable[[TrainerSaid], object],
+        module: str = MODULE,
+    ) -> None:
+        self._data = settings.data.model_dump(mode="json")
+        self._nice = settings.nice
+        self._idle_s = settings.trainer_idle_s if settings.keep_trainer_warm else 0.0
+        self._store = store
+        self._hear = hear
+        self._module = module
+        self._child: Child | None = None
+        self._children = 0
+        self._job: Train | Evaluate | None = None
+        self._idle_until: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while there is a child."""
+        return self._child.pid if self._child else None
+
+    def start(self, job: Train | Evaluate) -> None:
+        """Hand a job to the child, and start one first if none is warm."""
+        self._job, self._idle_until = job, None
+        if self._child is None or not self._child.alive:
+            self._start_child()
+        assert self._child is not None
+        self._child.send(self._request(job))
+
+    def stop(self) -> None:
+        """Kill the child; what it still said is not understood any more."""
+        if self._child is not None:
+            self._child.kill()
+        self._child = self._job = self._idle_until = None
+
+    def understand(self, said: TrainerSaid, now: float) -> Outcome | None:
+        """Make an event of what a child said; None when it is of no interest any more."""
+        if said.child != self._children or self._child is None:
+            return None
+        job = self._job
+        if said.message is None:
+            self._child = self._job = self._idle_until = None
+            return TrainerDied(job.job, said.ended) if job else None
+        if job is None:
+            return None
+        outcome = self._outcome(job, said.message)
+        if not isinstance(outcome, TrainingProgressed):
+            self._rest(now)
+        return outcome
+
+    def next_deadline(self) -> float | None:
+        """When to call `fire`."""
+        return self._idle_until
+
+    def fire(self, now: float) -> None:
+        """Give the memory back when the child has been idle for long."""
+        if self._idle_until is not None and now >= self._idle_until:
+            self.stop()
+
+    def _rest(self, now: float) -> None:
+        self._job, self._idle_until = None, now + self._idle_s
+        if self._idle_s <= 0:
+            self.stop()
+
+    def _start_child(self) -> None:
+        self._children += 1
+        number = self._children
+        self._child = Child(
+            self._module,
+            nice=self._nice,
+            on_message=lambda message: self._tell(TrainerSaid(number, message)),
+            on_exit=lambda how: self._tell(TrainerSaid(number, None, how)),
+        )
+
+    def _tell(self, said: TrainerSaid) -> None:
+        self._hear(said)
+
+    def _request(self, job: Train | Evaluate) -> Json:
+        asked = job.assignment
+        request = {
+            "verb": "evaluate",
+            "data": self._data,
+            "runtime": asked.runtime,
+            "program": str(self._store.blob(asked.program)),
+            "theta": str(self._store.blob(asked.theta)),
+            "layout": asked.layout,
+            "contract": asked.contract.model_dump(mode="json"),
+            "settings": asked.settings.model_dump(mode="json"),
+        }
+        return request if isinstance(job, Evaluate) else request | self._training(job)
+
+    def _training(self, job: Train) -> Json:
+        return {
+            "verb": "train",
+            "settings": job.settings.model_dump(mode="json"),
+            "update": str(self._store.new_update),
+            "state": str(self._store.optimizer_state(job.assignment.run)),
+        }
+
+    def _outcome(self, job: Train | Evaluate, message: Json) -> Outcome:
+        try:
+            spoken = _SPOKEN.validate_python(message)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in fault["loc"])
+            return _failed(
+                job, DeclineReason.TRAINING_FAILED, f"the trainer's answer, {where}: {fault['msg']}"
+            )
+        match spoken:
+            case _Progress():
+                return TrainingProgressed(job.job, spoken.progress, spoken.examples_per_s)
+            case _Failed():
+                return _failed(job, spoken.reason, spoken.detail)
+            case _Evaluated() if isinstance(job, Evaluate):
+                return Evaluated(job.job, spoken.metrics)
+            case _Trained() if isinstance(job, Train):
+                return self._take(job.job, job.assignment, spoken)
+        return _failed(job, DeclineReason.TRAINING_FAILED, f"the trainer answered {spoken.event}, unasked")
+
+    def _take(self, job: int, asked: Assignment, spoken: _Trained) -> Outcome:
+        try:
+            update = self._store.take_update(asked.theta.chunk_bytes)
+        except StorageError as error:
+            return TrainingFailed(job, DeclineReason.DISK, str(error)[:MAX_DETAIL])
+        return Trained(job, update, spoken.examples, spoken.metrics, spoken.validation, spoken.seconds)
+
+
+def _failed(job: Train | Evaluate, reason: DeclineReason, detail: str) -> TrainingFailed:
+    return TrainingFailed(job.job, reason, detail[:MAX_DETAIL])
+
+
+def inspect_data(data: Json, *, nice: int, module: str = MODULE) -> Mapping[str, Any]:
+    """Look at the device's data in a child: `examples`, shape and labels.
+
+    Raises DataError when it is missing, empty or unreadable, ChildError when the child cannot tell.
+    """
+    answer = ask_once(module, {"verb": "inspect", "data": data}, INSPECT_S, nice=nice)
+    if answer.get("event") == "failed":
+        raise DataError(str(answer.get("detail")))
+    if answer.get("event") != "inspected":
+        raise ChildError(f"the trainer answered nonsense when it looked at the data: {answer}")
+    if not answer.get("examples"):
+        raise DataError(f"{data['path']} holds no examples: look at [data] in the settings")
+    return answer

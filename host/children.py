@@ -1,0 +1,236 @@
+"""Child processes: JSON lines in on stdin, JSON lines out on a pipe of their own, and no orphan ever.
+
+The child's stdout goes to stderr, because libraries print there. The parent's first line to the child
+names the pipe, the parent and the niceness; all that follows are requests.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from host.errors import ChildError
+
+MAX_LINE_BYTES = 1 << 20
+KEPT_LINES = 5
+# A child that closed its pipe is about to end; one that does not is killed.
+ENDING_S = 5.0
+PR_SET_PDEATHSIG = 1
+
+Json = dict[str, Any]
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+class Child:
+    """`python -m module` in its own session; it starts at once and ends with us, whatever happens.
+
+    Start it from a thread that outlives it: the kernel kills the child when that thread ends.
+    The callbacks are called from a thread of the child's own, one at a time.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *,
+        arguments: Sequence[str] = (),
+        nice: int = 0,
+        on_message: Callable[[Json], None],
+        on_exit: Callable[[str], None],
+    ) -> None:
+        self._on_message, self._on_exit = on_message, on_exit
+        self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._ending = threading.Lock()
+        self._killed = False
+        answers, answer_end = os.pipe()
+        output, output_end = os.pipe()
+        self._process = subprocess.Popen(  # noqa: S603  the module is ours, the arguments are no shell's
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=output_end,
+            stderr=output_end,
+            pass_fds=(answer_end,),
+            start_new_session=True,
+            # The child imports what we can import, wherever it was started.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},  # noqa: PTH109
+        )
+        os.close(answer_end)
+        os.close(output_end)
+        self.pid = self._process.pid
+        self._forwarder = threading.Thread(target=self._forward, args=(os.fdopen(output, "rb"),), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(os.fdopen(answers, "rb"),), daemon=True)
+        self.send({"pipe": answer_end, "parent": os.getpid(), "nice": nice})
+        self._forwarder.start()
+        self._reader.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is still there."""
+        return self._process.poll() is None
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Hand the child a request; that it is gone already is not an error here, `on_exit` tells.
+
+        Wait for the answer before sending more: what a busy child has not read fills the pipe and blocks.
+        """
+        assert self._process.stdin is not None
+        line = _line(message)
+        # ValueError: the reader found the child dead, and closed its stdin.
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """End the child and all it started, now, and wait for that; `on_exit` is then not called."""
+        with self._ending:
+            self._killed = True
+        self._end()
+        for thread in (self._reader, self._forwarder):
+            if thread is not threading.current_thread():
+                thread.join(ENDING_S)
+
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def _read(self, answers: IO[bytes]) -> None:
+        with answers:
+            try:
+                for message in _messages(answers):
+                    if self._killed:
+                        return
+                    self._on_message(message)
+            except ChildError as error:
+                self._end()
+                self._report(str(error))
+                return
+        self._report(self._how_it_ended())
+
+    def _how_it_ended(self) -> str:
+        try:
+            status = self._process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            self._end()
+            return "closed its pipe but did not end; killed"
+        self._close_stdin()
+        self._forwarder.join(ENDING_S)
+        if status < 0:
+            hint = " (out of memory?)" if status == -signal.SIGKILL else ""
+            return f"killed by {signal.Signals(-status).name}{hint}"
+        last = f": {self._last_lines[-1]}" if status and self._last_lines else ""
+        return f"exit status {status}{last}"
+
+    def _report(self, how: str) -> None:
+        with self._ending:
+            if self._killed:
+                return
+        self._on_exit(how)
+
+    def _forward(self, output: IO[bytes]) -> None:
+        with output:
+            while line := output.readline(MAX_LINE_BYTES):
+                text = line.decode(errors="replace")
+                if text.strip():
+                    self._last_lines.append(text.strip()[:300])
+                sys.stderr.write(text)
+
+
+def ask_once(module: str, request: Mapping[str, Any], timeout_s: float, *, nice: int = 0) -> Json:
+    """Start a child for one request and give its answer; raises ChildError when there is none."""
+    answers: queue.SimpleQueue[Json | str] = queue.SimpleQueue()
+    child = Child(module, nice=nice, on_message=answers.put, on_exit=answers.put)
+    try:
+        child.send(request)
+        answer = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        raise ChildError(f"{module} did not answer within {timeout_s:g} s") from None
+    finally:
+        child.kill()
+    if isinstance(answer, str):
+        raise ChildError(f"{module} ended before it answered: {answer}")
+    return answer
+
+
+def serve(handle: Callable[[Json, Emit], None]) -> None:
+    """Run the child's side: call `handle(request, emit)` for each request, until stdin ends.
+
+    An exception that `handle` lets through ends the child. `emit` may be called from any thread.
+    """
+    requests = _take_stdin()
+    greeting = next(_messages(requests), None)
+    if greeting is None:
+        return
+    _bind_to(greeting["parent"])
+    _give_way(greeting["nice"])
+    os.set_inheritable(greeting["pipe"], False)
+    answering = threading.Lock()
+    with requests, os.fdopen(greeting["pipe"], "wb") as answers:
+
+        def emit(message: Mapping[str, Any]) -> None:
+            line = _line(message)
+            with answering:
+                answers.write(line)
+                answers.flush()
+
+        for request in _messages(requests):
+            handle(request, emit)
+
+
+def _take_stdin() -> IO[bytes]:
+    """Keep stdin to ourselves, so that nothing started here eats requests."""
+    requests = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return requests
+
+
+def _bind_to(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, even in the middle of a computation."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise ChildError(f"prctl: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+def _give_way(nice: int) -> None:
+    """Leave processor and memory to the parent: out of memory, the child is the one to end."""
+    os.nice(nice)
+    Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    line = json.dumps(message, allow_nan=False).encode() + b"\n"
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"message of {len(line)} bytes, at most {MAX_LINE_BYTES} cross to a child")
+    return line
+
+
+def _messages(lines: IO[bytes]) -> Iterator[Json]:
+    """Read JSON objects, one a line; raises ChildError at a line that is none or too long."""
+    while line := lines.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise ChildError(f"sent a line of more than {MAX_LINE_BYTES} bytes")
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            raise ChildError(f"sent a line that is no JSON object: {line[:80]!r}")
+        yield message

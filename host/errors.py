@@ -1,0 +1,33 @@
+"""Errors split by whose fault they are, so that a caller knows whether to try again."""
+
+
+class MidgeError(Exception):
+    """Any error midge raises on purpose.
+
+    MidgeError
+    ├── ConfigError       the operator's: mend a setting, do not retry   (exit 78)
+    ├── DataError         the data's owner's: mend the data, do not retry
+    ├── WireError         the sender's: drop the message, count it, go on
+    ├── ChildError        a child process died or answered nonsense: may be retried
+    └── StorageError      the machine's: disk full, file damaged
+    """
+
+
+class ConfigError(MidgeError):
+    """A setting is missing, unknown or wrong; retrying does not help."""
+
+
+class DataError(MidgeError):
+    """Data is missing, empty, unreadable or does not fit the data contract."""
+
+
+class WireError(MidgeError):
+    """Bytes from the broker are no valid message; whoever sent them is at fault."""
+
+
+class ChildError(MidgeError):
+    """A child process failed, died or answered nonsense."""
+
+
+class StorageError(MidgeError):
+    """A file of ours is missing, damaged or could not be written."""

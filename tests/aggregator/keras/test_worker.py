@@ -1,0 +1,152 @@
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker.layout import Layout
+from broker.program import Program
+from host.children import Child
+
+WAIT_S = 60
+Json = dict[str, Any]
+
+# A regression whose right theta is known: y = 2 * x0 - x1.
+TASK = """
+import keras
+import numpy as np
+
+data_contract = {"shape": [2]}
+
+def build_model():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    return model
+
+def test_data():
+    x = np.arange(20, dtype="float32").reshape(10, 2)
+    return x, 2 * x[:, 0] - x[:, 1]
+"""
+RIGHT = np.array([2, -1, 0], np.float32)
+
+
+class Worker:
+    """The worker's process, as the aggregator would start it."""
+
+    def __init__(self) -> None:
+        self._answers: Queue[Json] = Queue()
+        self.child = Child(
+            "aggregator.keras.worker",
+            on_message=self._answers.put,
+            on_exit=lambda how: self._answers.put({"event": how}),
+        )
+
+    def ask(self, **request: Any) -> Json:  # noqa: ANN401
+        paths = {key: str(value) if isinstance(value, Path) else value for key, value in request.items()}
+        self.child.send(paths)
+        return self._answers.get(timeout=WAIT_S)
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    started = Worker()
+    yield started
+    started.child.kill()
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    path = tmp_path / "task.py"
+    path.write_text(TASK)
+    return path
+
+
+def write_theta(folder: Path, theta: np.ndarray[Any, np.dtype[np.float32]]) -> Path:
+    path = folder / "given.f32"
+    path.write_bytes(theta.astype("<f4").tobytes())
+    return path
+
+
+def test_build_writes_theta_and_program_and_can_be_repeated(
+    worker: Worker, task: Path, tmp_path: Path
+) -> None:
+    built = worker.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=None)
+    program = Program.from_bytes(Path(built["program"]).read_bytes())
+    theta = Path(built["theta"]).read_bytes()
+    assert built == {
+        "event": "built",
+        "theta": str(tmp_path / "theta.f32"),
+        "program": str(tmp_path / "program.json"),
+        "layout": Layout(trainable=((2, 1), (1,))).digest,
+        "parameters": 3,
+        "contract": {"shape": [2], "dtype": "float32", "classes": None, "target_shape": []},
+        "test_examples": 10,
+    }
+    assert program.layout.digest == built["layout"]
+    before = Path(built["program"]).read_bytes()
+    assert worker.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=None) == built
+    assert Path(built["theta"]).read_bytes() == theta
+    assert Path(built["program"]).read_bytes() == before
+    worker.ask(verb="build", task=task, folder=tmp_path, seed=2, initial=None)
+    assert Path(built["theta"]).read_bytes() != theta
+
+
+def test_evaluate_measures_and_saves_a_model_that_can_be_the_beginning_of_another_run(
+    worker: Worker, task: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "model.keras"
+    answer = worker.ask(verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), keras=saved)
+    assert answer["event"] == "evaluated", answer
+    assert answer["metrics"] == {
+        "loss": [pytest.approx(0, abs=1e-6), 10],
+        "mae": [pytest.approx(0, abs=1e-6), 10],
+    }
+    wrong = write_theta(tmp_path, RIGHT + np.array([0, 0, 3], np.float32))
+    answer = worker.ask(verb="evaluate", task=task, theta=wrong, keras=tmp_path / "wrong.keras")
+    assert answer["metrics"] == {"loss": [pytest.approx(90), 10], "mae": [pytest.approx(30), 10]}
+    for initial in (saved, write_theta(tmp_path, RIGHT)):
+        built = worker.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=initial)
+        assert Path(built["theta"]).read_bytes() == RIGHT.tobytes()
+
+
+def test_the_saved_model_loads_with_plain_keras(worker: Worker, task: Path, tmp_path: Path) -> None:
+    import keras  # noqa: PLC0415  TensorFlow takes seconds
+
+    worker.ask(verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), keras=tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    assert model.predict(np.array([[3, 1]], np.float32), verbose=0).tolist() == [[5]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.f32", "model.keras", "task.py"]
+
+
+def test_without_held_out_data_metrics_are_none(worker: Worker, task: Path, tmp_path: Path) -> None:
+    task.write_text(TASK + "\ndel test_data\n")
+    answer = worker.ask(
+        verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), keras=tmp_path / "model.keras"
+    )
+    assert answer == {"event": "evaluated", "metrics": None}
+
+
+def test_what_goes_wrong_is_told_and_the_worker_goes_on(worker: Worker, task: Path, tmp_path: Path) -> None:
+    def build(**change: Any) -> Json:  # noqa: ANN401
+        return worker.ask(**{"verb": "build", "task": task, "folder": tmp_path, "seed": 1} | change)
+
+    short, odd = write_theta(tmp_path, RIGHT[1:]), tmp_path / "odd.keras"
+    odd.write_bytes(b"no model")
+    failures = [
+        (build(task=tmp_path / "none.py"), "none.py: no Python file"),
+        (build(seed="x"), "request, seed"),
+        (build(verb="dance"), "dance"),
+        (build(folder=tmp_path / "none"), "No such file"),
+        (build(initial=short), "theta of 8 bytes, the task's model needs 12"),
+        (build(initial=odd), "odd.keras: no Keras model"),
+        (build(initial=write_theta(tmp_path, RIGHT * np.float32("nan"))), "not finite"),
+    ]
+    for answer, complaint in failures:
+        assert answer["event"] == "failed"
+        assert complaint in answer["detail"]
+    task.write_text(TASK.replace("keras.layers.Dense(1)", "keras.layers.Dense(oops)"))
+    assert build()["detail"] == "task.py line 8: NameError: name 'oops' is not defined"
+    task.write_text(TASK)
+    assert build()["event"] == "built"

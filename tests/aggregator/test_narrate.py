@@ -1,0 +1,40 @@
+import logging
+
+from aggregator import records
+from aggregator.narrate import narrate
+from broker.messages import BlobRef, ReceiptOutcome, RejectReason
+
+REF = BlobRef(digest="a" * 64, size=2048, chunk_bytes=1024)
+
+
+def test_a_round_is_told_with_its_metrics_as_means() -> None:
+    closed = records.RoundClosed(
+        "run", 3, "completed", "", REF, {"loss": (5.0, 10.0)}, {"accuracy": (9.0, 10.0)}
+    )
+    assert narrate(closed) == (
+        logging.INFO,
+        "round 3 completed: loss 0.5000; on the devices' own data accuracy 0.9000",
+    )
+
+
+def test_an_abandoned_round_is_told_with_its_reason_alone() -> None:
+    closed = records.RoundClosed("run", 3, "abandoned", "deadline with 0 of at least 2 updates", REF)
+    assert narrate(closed)[1] == "round 3 abandoned: deadline with 0 of at least 2 updates"
+
+
+def test_a_large_cohort_is_cut_short() -> None:
+    cohort = tuple(f"pi-{number:02}" for number in range(12))
+    told = narrate(records.RoundOpened("run", 1, cohort, 10, 5))[1]
+    assert told == (
+        "round 1 opens: 12 invited, 10 wanted, 5 needed: "
+        "pi-00, pi-01, pi-02, pi-03, pi-04, pi-05, pi-06, pi-07, pi-08, pi-09 and 2 more"
+    )
+
+
+def test_what_somebody_should_look_at_is_a_warning() -> None:
+    refused = records.UpdateRefused("run", 1, "pi-1", ReceiptOutcome.REJECTED, RejectReason.NOT_FINITE)
+    assert narrate(refused) == (logging.WARNING, "round 1: update of pi-1 rejected: not-finite")
+
+
+def test_transitions_are_for_those_who_look_closer() -> None:
+    assert narrate(records.Transition("run", 1, "waiting", "training"))[0] == logging.DEBUG

@@ -1,0 +1,64 @@
+import pytest
+from pydantic import ValidationError
+
+from aggregator.run_settings import RunSettings, read_run_settings
+from broker.messages import SettingValue
+from host.errors import ConfigError
+
+
+def test_by_default_a_round_trains_one_epoch() -> None:
+    training = RunSettings().training(9)
+    assert (training.epochs, training.steps, training.seed) == (1, None, 9)
+
+
+def test_steps_replace_epochs() -> None:
+    training = RunSettings(steps=50).training(9)
+    assert (training.epochs, training.steps) == (None, 50)
+
+
+def test_devices_are_told_what_concerns_their_training() -> None:
+    settings = RunSettings(
+        epochs=3, batch_size=16, learning_rate=0.25, optimizer_state="keep", validation_fraction=0.0
+    )
+    training = settings.training(1)
+    assert training.model_dump(exclude={"steps", "seed"}) == {
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 0.25,
+        "optimizer_state": "keep",
+        "validation_fraction": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 1, "steps": 1}, "give epochs or steps, not both"),
+        ({"target": 2, "quorum": 3}, "quorum 3 is above target 2: no round could close"),
+        ({"roundz": 1}, "roundz is not a setting of a run; did you mean rounds?"),
+        ({"qwxyz": 1}, "qwxyz is not a setting of a run"),
+        ({"rounds": "many"}, None),
+        ({"fraction": 0}, "fraction: input should be greater than 0, not 0"),
+        ({"over_selection": 0.5}, "over_selection: input should be greater than or equal to 1, not 0.5"),
+        ({"deadline_s": 1e9}, "deadline_s: input should be less than or equal to 2592000, not 1000000000.0"),
+        ({"deadline_s": float("nan")}, None),
+        ({"max_norm": float("inf")}, None),
+        ({"optimizer_state": "drop"}, "optimizer_state: input should be 'reset' or 'keep', not 'drop'"),
+        ({"seed": 1 << 63}, None),
+        ({"target": 5000}, "target: input should be less than or equal to 4096, not 5000"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(values: dict[str, SettingValue], message: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_run_settings(values)
+    assert "\n" not in str(caught.value)
+    assert message is None or str(caught.value) == message
+
+
+def test_numbers_may_come_as_text_from_a_command_line() -> None:
+    assert read_run_settings({"rounds": "3", "learning_rate": "0.1"}).rounds == 3
+
+
+def test_a_runs_settings_never_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        RunSettings().rounds = 3  # type: ignore[misc]

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+
+from aggregator.settings import AggregatorSettings
+from host.errors import ConfigError
+from host.settings import load_settings
+
+GOOD = """
+folder = "/var/lib/midge"
+[broker]
+url = "mqtts://broker.example"
+[tasks.mnist]
+file = "/etc/midge/mnist.py"
+[tasks.mnist.settings]
+rounds = 5
+"""
+
+
+def load(folder: Path, text: str, **overrides: str) -> AggregatorSettings:
+    path = folder / "aggregator.toml"
+    path.write_text(text)
+    return load_settings(AggregatorSettings, path, overrides, {})
+
+
+def test_a_short_file_is_enough(tmp_path: Path) -> None:
+    settings = load(tmp_path, GOOD)
+    assert settings.folder == Path("/var/lib/midge")
+    assert settings.tasks["mnist"].settings == {"rounds": 5}
+    assert (settings.heartbeat_s, settings.chunk_bytes, settings.keep_rounds) == (5.0, 98_304, 10)
+
+
+def test_the_command_line_stands_above_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, GOOD, heartbeat_s="2.5", **{"tasks.mnist.settings": '{"rounds": 9}'})
+    assert settings.heartbeat_s == 2.5
+    assert settings.tasks["mnist"].settings == {"rounds": 9}
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "fault"),
+    [
+        ('folder = "/var/lib/midge"', "", "folder: is missing"),
+        (
+            'folder = "/var/lib/midge"',
+            'folder = "x"\nfoldr = 1',
+            "foldr: is not a setting; did you mean folder?",
+        ),
+        (
+            'folder = "/var/lib/midge"',
+            'folder = "x"\nkeep_rounds = "four"',
+            "keep_rounds: input should be a valid integer, unable to parse string as an integer, not 'four'",
+        ),
+        (
+            'folder = "/var/lib/midge"',
+            'folder = "x"\nheartbeat_s = 0.01',
+            "heartbeat_s: input should be greater than or equal to 0.1, not 0.01",
+        ),
+        (
+            'folder = "/var/lib/midge"',
+            'folder = "x"\nchunk_bytes = 2_000_000',
+            "chunk_bytes: input should be less than or equal to 1048576, not 2000000",
+        ),
+        (
+            'folder = "/var/lib/midge"',
+            'folder = "x"\nupload_window = 65',
+            "upload_window: input should be less than or equal to 64, not 65",
+        ),
+        (
+            'url = "mqtts://broker.example"',
+            'url = "broker.example"',
+            "broker.url: broker url 'broker.example' must begin with mqtt://, mqtts://, ws:// or wss://",
+        ),
+        ('file = "/etc/midge/mnist.py"', "", "tasks.mnist.file: is missing"),
+        (
+            "rounds = 5",
+            "roundz = 5",
+            "tasks.mnist.settings: roundz is not a setting of a run; did you mean rounds?",
+        ),
+        (
+            "rounds = 5",
+            "rounds = 0",
+            "tasks.mnist.settings: rounds: input should be greater than or equal to 1, not 0",
+        ),
+        ("rounds = 5", "epochs = 1\nsteps = 2", "tasks.mnist.settings: give epochs or steps, not both"),
+        (
+            "rounds = 5",
+            "target = 2\nquorum = 3",
+            "tasks.mnist.settings: quorum 3 is above target 2: no round could close",
+        ),
+    ],
+)
+def test_a_fault_is_said_in_one_line_with_its_place(
+    tmp_path: Path, line: str, instead: str, fault: str
+) -> None:
+    assert line in GOOD
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace(line, instead))
+    assert str(caught.value) == f"{tmp_path}/aggregator.toml: {fault}"
+
+
+def test_a_bad_name_of_a_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Bad Name"):
+        load(tmp_path, GOOD.replace("tasks.mnist", 'tasks."Bad Name"'))
+
+
+def test_a_secret_in_the_url_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace("mqtts://broker", "mqtts://me:hunter2@broker"))
+    assert "hunter2" not in str(caught.value)
+    assert str(caught.value).endswith(
+        "broker.url: broker url holds credentials: move them to username and password_file"
+    )

@@ -1,0 +1,267 @@
+import json
+from typing import Any
+
+import pytest
+
+from aggregator.coordinator import effects as do
+from aggregator.coordinator import events as on
+from aggregator.coordinator.phases import Phase
+from aggregator.watch import KEPT_ROUNDS, RENEWED_EVERY_S, Watch
+from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
+from broker.topics import Topics
+from tests.aggregator.coordinator.world import RUN, World, connection, offer
+
+RATE_S = 0.5
+RUN_TOPIC, ROUND_TOPIC = f"runs/{RUN}", f"runs/{RUN}/rounds/1"
+
+
+class Screen:
+    """A watch over a coordinator, and what stands on the broker below `monitor/`."""
+
+    def __init__(self, **settings: object) -> None:
+        self.world = World(**settings)
+        self.accepts = True
+        self.shown: dict[str, dict[str, Any]] = {}
+        self.written: list[str] = []
+        self.begin()
+
+    def begin(self) -> None:
+        topics = Topics("lab")
+        self.root = f"{topics.root}/monitor/"
+        self.watch = Watch(self.world.core, self.world.ledger, topics, self.publish, RATE_S)
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        if not self.accepts:
+            return False
+        name = topic.removeprefix(self.root)
+        self.written.append(name)
+        if payload:
+            self.shown[name] = json.loads(payload)
+        else:
+            del self.shown[name]
+        return True
+
+    def look(self, after_s: float = RATE_S) -> list[str]:
+        """Look once, this much later; what was written."""
+        self.world.now += after_s
+        self.written.clear()
+        self.watch.look(self.world.now)
+        return sorted(self.written)
+
+    def tell(self, *events: on.Event) -> None:
+        self.notice(self.world.tell(*events))
+
+    def notice(self, effects: list[do.Effect]) -> None:
+        """Carry out what concerns the watch, as the service does."""
+        for effect in effects:
+            if isinstance(effect, do.WriteHistory):
+                self.watch.round_closed(effect.run)
+
+    def complete_round(self) -> None:
+        world = self.world
+        world.upload("a")
+        world.aggregated()
+        world.published()
+        world.report("a", {"loss": (1.0, 4.0)})
+        self.notice(world.evaluated({"loss": (1.0, 2.0)}))
+
+
+def test_an_empty_federation_is_shown() -> None:
+    screen = Screen()
+    assert screen.look() == ["federation"]
+    shown = screen.shown["federation"]
+    assert (shown["devices"], shown["live"], shown["run"], shown["phase"]) == (0, 0, None, "idle")
+    assert shown["renewed_every_s"] == RENEWED_EVERY_S
+    assert shown["at_unix_s"] > 0
+
+
+def test_documents_appear_with_what_they_are_about() -> None:
+    screen = Screen()
+    screen.world.begin_training("a", "b")
+    assert screen.look() == ["devices/a", "devices/b", "federation", RUN_TOPIC, ROUND_TOPIC]
+    assert screen.shown["federation"]["live"] == 2
+    assert screen.shown["federation"]["run"] == RUN
+    shown = screen.shown[ROUND_TOPIC]
+    assert (shown["phase"], shown["target"], shown["quorum"], shown["reported"]) == ("training", 2, 1, 0)
+    assert shown["seconds_left"] == 100.0
+    assert shown["participants"]["a"]["status"] == "invited"
+    assert screen.shown["devices/b"]["live"]
+
+
+def test_a_run_is_shown_with_its_start_from_its_first_round_on() -> None:
+    screen = Screen()
+    screen.world.begin_training("a")
+    screen.look()
+    shown = screen.shown[RUN_TOPIC]
+    assert shown["started_unix_s"] == screen.world.ledger.runs()[0].started_unix_s
+    assert (shown["state"], shown["round"], shown["rounds"]) == ("training", 1, 10)
+
+
+def test_only_what_changed_is_written() -> None:
+    screen = Screen()
+    screen.world.begin_training("a", "b")
+    screen.look()
+    assert screen.look() == []
+    beat = Heartbeat(connection=connection("a"), state=AgentState.TRAINING, progress=0.25, temperature_c=61.0)
+    screen.tell(on.DeviceHeartbeat("a", beat))
+    assert screen.look() == ["devices/a"]
+    shown = screen.shown["devices/a"]
+    assert (shown["state"], shown["progress"], shown["temperature_c"]) == ("training", 0.25, 61.0)
+    screen.world.upload("a")
+    assert screen.look() == ["devices/a", ROUND_TOPIC]
+
+
+def test_time_passing_alone_writes_nothing_before_the_renewal() -> None:
+    screen = Screen()
+    screen.world.begin_training("a")
+    names = screen.look()
+    screen.tell(on.Tick())
+    assert screen.look(5.0) == []
+    screen.world.live(RENEWED_EVERY_S - 6.0, "a")
+    assert screen.look() == []
+    assert screen.look() == names
+
+
+def test_it_looks_again_after_its_rate() -> None:
+    screen = Screen()
+    screen.look()
+    assert screen.watch.next_deadline() == screen.world.now + RATE_S
+
+
+def test_everything_is_said_again_after_a_new_connection() -> None:
+    screen = Screen()
+    screen.world.begin_training("a")
+    names = screen.look()
+    screen.watch.forget()
+    assert screen.watch.next_deadline() == 0.0
+    assert screen.look() == names
+
+
+def test_what_could_not_be_sent_is_sent_at_the_next_look() -> None:
+    screen = Screen()
+    screen.accepts = False
+    screen.world.begin_training("a")
+    assert screen.look() == []
+    screen.accepts = True
+    assert len(screen.look()) == 4
+
+
+@pytest.mark.parametrize("status", ["accepted", "rejected", "declined", "lost"])
+def test_a_participant_is_shown_with_what_became_of_it(status: str) -> None:
+    screen = Screen(target=2, over_selection=2)
+    world = screen.world
+    world.begin_training("a", "b", "c")
+    if status == "accepted":
+        world.upload("a")
+    elif status == "rejected":
+        world.tell(on.UpdateRejected("a", offer("a"), RejectReason.NORM))
+    elif status == "declined":
+        world.tell(on.DeviceReport("a", Report(run=RUN, round=1, declined=DeclineReason.DISK)))
+    else:
+        world.died("a")
+    screen.look()
+    shown = screen.shown[ROUND_TOPIC]["participants"]["a"]
+    assert shown["status"] == status
+    assert shown["reason"] == {"rejected": "norm-too-large", "declined": "disk"}.get(status, "")
+    assert shown["validation"] == ({"accuracy": 0.75} if status == "accepted" else {})
+    assert screen.shown["devices/a"]["state"] == ("lost" if status == "lost" else "idle")
+
+
+def test_a_paused_run_says_so_and_why() -> None:
+    screen = Screen()
+    screen.world.begin_training("a")
+    screen.tell(on.PauseRun())
+    screen.look()
+    assert screen.shown["federation"]["phase"] == "paused"
+    assert (screen.shown[RUN_TOPIC]["state"], screen.shown[RUN_TOPIC]["reason"]) == (
+        "paused",
+        "paused by an operator",
+    )
+
+
+def test_a_closed_round_has_a_final_document() -> None:
+    screen = Screen()
+    screen.world.begin_training("a", "b")
+    screen.look()
+    screen.world.offer("b")
+    screen.world.died("b")
+    screen.complete_round()
+    assert screen.watch.next_deadline() == 0.0, "at once"
+    screen.look()
+    shown = screen.shown[ROUND_TOPIC]
+    assert (shown["phase"], shown["outcome"], shown["reported"]) == ("closed", "completed", 1)
+    assert (shown["metrics"], shown["federated"]) == ({"loss": 0.5}, {"loss": 0.25})
+    assert shown["participants"]["a"]["status"] == "accepted"
+    assert shown["participants"]["b"]["status"] == "missing"
+    assert shown["bytes_up"] == 4100
+    assert screen.shown[RUN_TOPIC]["metrics"] == {"loss": 0.5}
+    assert screen.shown[f"runs/{RUN}/rounds/2"]["phase"] == "training"
+
+
+def test_a_round_that_closed_while_nothing_could_be_sent_is_shown_later() -> None:
+    screen = Screen()
+    screen.world.begin_training("a")
+    screen.look()
+    screen.accepts = False
+    screen.complete_round()
+    screen.look()
+    screen.accepts = True
+    screen.watch.forget()
+    screen.look()
+    assert screen.shown[ROUND_TOPIC]["phase"] == "closed"
+
+
+def test_a_stopped_run_leaves_a_final_round_and_a_final_run() -> None:
+    screen = Screen()
+    screen.world.begin_training("a")
+    screen.look()
+    screen.tell(on.StopRun())
+    screen.look()
+    assert screen.shown[ROUND_TOPIC]["outcome"] == "abandoned"
+    assert (screen.shown[RUN_TOPIC]["state"], screen.shown[RUN_TOPIC]["reason"]) == (
+        "stopped",
+        "stopped by an operator",
+    )
+    assert screen.shown["federation"]["run"] is None
+
+
+def test_the_last_run_is_shown_by_the_next_process_too() -> None:
+    screen = Screen(rounds=1)
+    screen.world.begin_training("a")
+    screen.complete_round()
+    screen.shown.clear()
+    screen.begin()
+    assert screen.look() == ["devices/a", "federation", RUN_TOPIC]
+    assert screen.shown[RUN_TOPIC]["state"] == "finished"
+
+
+def test_rounds_beyond_those_kept_leave_the_broker_and_the_memory() -> None:
+    screen = Screen(rounds=100)
+    screen.world.begin_training("a")
+    for _ in range(KEPT_ROUNDS + 5):
+        screen.look()
+        screen.complete_round()
+    screen.look()
+    rounds = [name for name in screen.shown if "/rounds/" in name]
+    assert len(rounds) == KEPT_ROUNDS + 1, "and the open one"
+    assert f"runs/{RUN}/rounds/{screen.world.number}" in rounds
+    assert ROUND_TOPIC not in rounds
+    assert len(screen.watch._published) <= 5
+    assert screen.world.core.phase is Phase.TRAINING
+
+
+def test_a_device_that_two_machines_claim_is_marked() -> None:
+    screen = Screen()
+    screen.world.begin_training("a")
+    screen.world.live(15.0, "a")
+    screen.world.beat("a", life=2)
+    screen.look()
+    assert screen.shown["devices/a"]["conflict"]
+
+
+def test_messages_that_were_dropped_are_counted_in_the_open() -> None:
+    screen = Screen()
+    screen.look()
+    screen.watch.messages_dropped += 3
+    assert screen.look() == ["federation"]
+    assert screen.shown["federation"]["messages_dropped"] == 3

@@ -1,0 +1,128 @@
+from contextlib import ExitStack
+
+import pytest
+
+from broker.acl import acl
+from broker.mosquitto import Mosquitto
+from broker.topics import CONTROL_REQUEST, INBOX, MONITOR_AGGREGATOR, OFFER, TREE, Branch, Role, Topics
+from tests.broker.peer import Peer, topics_of
+from tests.conftest import USERS
+
+FIELDS = {"run": "run-1", "round": "1", "digest": "a" * 64, "transfer": "b" * 16, "index": "0"}
+
+
+def addresses() -> list[tuple[Branch, str]]:
+    """Every branch, once for each account that its topics can name, and for one that is none."""
+    found = []
+    for branch in TREE:
+        names = [*USERS, "visitor"] if {"{device}", "{user}"} & set(branch.pattern.split("/")) else ["-"]
+        found += [(branch, name) for name in names]
+    return found
+
+
+def topic_of(topics: Topics, branch: Branch, name: str) -> str:
+    return topics.topic(branch, **FIELDS, device=name, user=name)
+
+
+def own(branch: Branch, name: str, user: str, role: Role) -> bool:
+    """Whether the topic is the account's: devices and operators speak and listen under their own name."""
+    level = {Role.DEVICE: "{device}", Role.OPERATOR: "{user}"}.get(role)
+    return level is None or level not in branch.pattern or name == user
+
+
+def named_like(branch: Branch, name: str) -> bool:
+    """Whether a device of that name can exist, so that its topics are anybody's but the device's."""
+    return "{device}" in branch.pattern and USERS.get(name, Role.DEVICE) is not Role.DEVICE
+
+
+def may_write(branch: Branch, name: str, user: str) -> bool:
+    role = USERS[user]
+    return role is branch.writer and own(branch, name, user, role)
+
+
+def may_read(branch: Branch, name: str, user: str) -> bool:
+    role = USERS[user]
+    # Mosquitto cannot deny reading alone: the aggregator hears what it tells every device.
+    hears_itself = role is Role.AGGREGATOR is branch.writer and Role.DEVICE in branch.readers
+    reads = role in branch.readers or (hears_itself and "{device}" not in branch.pattern)
+    return reads and own(branch, name, user, role)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_an_account_writes_what_the_tree_says_and_nothing_else(
+    mosquitto: Mosquitto, topics: Topics, user: str
+) -> None:
+    wrong = []
+    with Peer(mosquitto.settings(user), user) as peer:
+        for branch, name in addresses():
+            if name == user and named_like(branch, name):
+                continue  # denied to the account that bears the name of a device that cannot exist
+            answer = peer.send(topic_of(topics, branch, name), b"x")
+            if answer.ok != may_write(branch, name, user):
+                wrong.append((branch.pattern, name, answer.reason))
+            assert answer.ok or answer.reason == "Not authorized"
+    assert wrong == []
+
+
+def test_an_account_reads_what_the_tree_says_and_nothing_else(mosquitto: Mosquitto, topics: Topics) -> None:
+    last = {
+        "aggregator": ("pi-1", topics.topic(OFFER, device="pi-1")),
+        "operator": ("aggregator", topics.topic(MONITOR_AGGREGATOR)),
+        "monitor": ("aggregator", topics.topic(MONITOR_AGGREGATOR)),
+        **{pi: ("aggregator", topics.topic(INBOX, device=pi)) for pi in ("pi-1", "pi-2", "pi-3")},
+    }
+    with ExitStack() as stack:
+        writers = {user: stack.enter_context(Peer(mosquitto.settings(user), user)) for user in USERS}
+        readers = {
+            user: stack.enter_context(Peer(mosquitto.settings(user), f"{user}-reader", f"{topics.root}/#"))
+            for user in USERS
+        }
+        written = set()
+        for branch, name in addresses():
+            for user, writer in writers.items():
+                if may_write(branch, name, user) and not (name == user and named_like(branch, name)):
+                    assert writer.send(topic_of(topics, branch, name), b"x").ok
+                    written.add((branch, name))
+        for user, reader in readers.items():
+            speaker, topic = last[user]
+            assert writers[speaker].send(topic, f"last for {user}".encode()).ok
+            heard = topics_of(
+                [
+                    event
+                    for event in reader.receive_until(f"last for {user}".encode())
+                    if event.payload == b"x"
+                ]
+            )
+            expected = {
+                topic_of(topics, branch, name) for branch, name in written if may_read(branch, name, user)
+            }
+            assert heard == expected, user
+
+
+def test_nobody_writes_outside_of_the_root(mosquitto: Mosquitto) -> None:
+    for user in USERS:
+        with Peer(mosquitto.settings(user), user) as peer:
+            assert not peer.send("elsewhere", b"x").ok
+            assert not peer.send("midge/v1/other/federation", b"x").ok
+
+
+def test_a_user_name_that_is_no_id_is_refused(topics: Topics) -> None:
+    for name in ("Pi", "a b", "a\ntopic write #", "+", "", "p" * 33):
+        with pytest.raises(ValueError, match="is not lower-case letters"):
+            acl(topics, {name: Role.DEVICE})
+
+
+def test_a_device_cannot_have_the_name_of_a_role(topics: Topics) -> None:
+    with pytest.raises(ValueError, match="'aggregator' is the name of a role"):
+        acl(topics, {"aggregator": Role.DEVICE})
+
+
+def test_an_operator_has_its_own_control_topics(topics: Topics) -> None:
+    rules = acl(topics, {"anna": Role.OPERATOR})
+    assert f"topic write {topics.topic(CONTROL_REQUEST, user='anna')}" in rules.splitlines()
+    assert "control/+/" not in rules
+
+
+def test_readers_never_get_write(topics: Topics) -> None:
+    lines = acl(topics, {"monitor": Role.MONITOR}).split("user monitor\n")[1].splitlines()
+    assert {line.split()[1] for line in lines} == {"read", "deny"}

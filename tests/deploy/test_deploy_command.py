@@ -1,0 +1,166 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker.messages import Reply, RunSummary
+from broker.mosquitto import Mosquitto
+from deploy.command import remote
+from deploy.command.app import run
+from deploy.command.options import OperatorSettings
+from deploy.command.remote import parse_changes
+from host.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+def midge(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command in this process; gives its exit status."""
+    monkeypatch.setattr(sys, "argv", ["midge", *arguments])
+    with pytest.raises(SystemExit) as left:
+        run()
+    return int(left.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("20", 20),
+        ("0.5", 0.5),
+        ("true", True),
+        ("keep", "keep"),
+        ("run-1", "run-1"),
+        ('"20"', "20"),
+        ("NaN", "NaN"),
+        ("[1]", "[1]"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_a_setting_is_a_number_or_truth_where_it_looks_like_one(text: str, value: object) -> None:
+    (found,) = parse_changes([f"name={text}"]).values()
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("change", ["rounds", "=3", ""])
+def test_a_setting_without_name_or_value_is_refused(change: str) -> None:
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        parse_changes([change])
+
+
+@pytest.mark.parametrize("verb", ["stop", "pause", "resume", "runs"])
+def test_without_a_broker_it_says_how_to_name_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    monkeypatch.delenv("MIDGE_BROKER__URL", raising=False)
+    assert midge(monkeypatch, verb) == 78
+    assert capsys.readouterr().err.startswith("midge: which broker? give --broker")
+
+
+def test_a_bad_option_is_named_as_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert midge(monkeypatch, "runs", "--broker", "localhost") == 78
+    assert capsys.readouterr().err.startswith("midge: --broker: broker url 'localhost' must begin with")
+
+
+def test_an_unreachable_broker_is_exit_69(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection = ("--broker", "mqtt://127.0.0.1:1", "--username", "operator", "--timeout", "0.3")
+    assert midge(monkeypatch, "stop", *connection) == 69
+    error = capsys.readouterr().err
+    assert "no answer within 0.3 s from mqtt://127.0.0.1:1" in error
+    assert error.count("\n") == 1
+
+
+def test_refused_credentials_are_exit_77(
+    monkeypatch: pytest.MonkeyPatch, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong").write_text("wrong")
+    url = mosquitto.settings("operator").url
+    arguments = ("--broker", url, "--username", "operator", "--password-file", str(tmp_path / "wrong"))
+    assert midge(monkeypatch, "stop", *arguments) == 77
+
+
+def test_settings_come_from_file_environment_and_options_in_this_order(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "operator.toml"
+    file.write_text(
+        'timeout_s = 0.2\n[broker]\nurl = "mqtt://127.0.0.1:1"\nusername = "ann"\nfederation = "file"\n'
+    )
+    seen: list[OperatorSettings] = []
+
+    def note(operator: OperatorSettings, *_: object, **__: object) -> Reply:
+        seen.append(operator)
+        return Reply(id="0" * 16, ok=True, text="stopped")
+
+    monkeypatch.setattr(remote, "_ask", note)
+    monkeypatch.setenv("MIDGE_BROKER__FEDERATION", "environment")
+    monkeypatch.setenv("MIDGE_BROKER__USERNAME", "bob")
+    assert midge(monkeypatch, "stop", "--config", str(file), "--username", "eve") == 0
+    assert capsys.readouterr().out == "stopped\n"
+    (operator,) = seen
+    assert operator.timeout_s == 0.2
+    assert operator.broker.federation == "environment"
+    assert operator.broker.username == "eve"
+
+
+def test_runs_are_a_table_or_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = RunSummary(
+        run="digits-1",
+        task="digits",
+        state="finished",
+        rounds=20,
+        rounds_done=20,
+        started_unix_s=0,
+        metrics={"loss": 0.25},
+    )
+    reply = Reply(id="0" * 16, ok=True, text="", runs=(summary,))
+    monkeypatch.setattr(remote, "_ask", lambda *_, **__: reply)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert midge(monkeypatch, "runs", "--broker", "mqtt://there") == 0
+    shown = capsys.readouterr().out
+    assert "digits-1" in shown
+    assert "20/20" in shown
+    assert "loss 0.25" in shown
+    assert midge(monkeypatch, "runs", "--broker", "mqtt://there", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["metrics"] == {"loss": 0.25}
+
+
+def test_a_folder_with_something_in_it_is_not_written_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").write_text("precious")
+    assert midge(monkeypatch, "demo", "--keep", str(tmp_path)) == 78
+    assert "not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('no typer', name='typer')")
+    ended = subprocess.run(
+        [sys.executable, "-m", "deploy.command.entry"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 78
+    assert ended.stderr == "midge: the operator's command needs typer: pip install 'midge[operator]'\n"
+
+
+def test_the_command_itself_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, deploy.command.app\n"
+        "print([m for m in ('tensorflow', 'keras', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"

@@ -1,0 +1,262 @@
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker.layout import Layout
+from broker.program import Program
+from broker.update import DELTA, open_update
+from host.children import Child
+
+WAIT_S = 60
+PROJECT = Path(__file__).parents[2]
+LAYOUT = Layout(trainable=((2,),), state=((1,),))
+THETA = np.array([1, 2, 3], np.float32)
+Json = dict[str, Any]
+
+# A runtime as a user may write it: theta moves by the mean of the inputs, the rest is for the tests.
+STEPPER = """
+import sys
+import numpy as np
+from edge_agent.runtimes.base import Trained
+
+class Stepper:
+    def load(self, program, layout):
+        self.program = program.decode()
+
+    def train(self, theta, examples, settings, optimizer, progress):
+        if self.program == "raise":
+            raise RuntimeError("first line\\nthe point\\n [[node]] [Op:it]")
+        progress(0.5)
+        rounds = optimizer[0] + 1 if len(optimizer) else np.ones(1)
+        new = theta + np.float32(rounds[0]) * examples.x.mean()
+        if self.program == "diverge":
+            new = new * np.float32(np.nan)
+        if self.program == "short":
+            new = new[1:]
+        print("a library prints")
+        metrics = {"loss": (float(len(examples.x)), len(examples.x)), "odd": (float("nan"), 1)}
+        return Trained(new, metrics, len(examples.x), [rounds])
+
+    def evaluate(self, theta, examples):
+        return {"theta0": (float(theta[0]) * len(examples.x), len(examples.x)),
+                "tensorflow": (float("tensorflow" in sys.modules), 1)}
+"""
+
+
+class Trainer:
+    """The trainer's process, as the agent would start it."""
+
+    def __init__(self) -> None:
+        self._answers: Queue[Json] = Queue()
+        self.child = Child(
+            "edge_agent.trainer",
+            on_message=self._answers.put,
+            on_exit=lambda how: self._answers.put({"event": how}),
+        )
+
+    def ask(self, request: Json) -> Json:
+        self.child.send(request)
+        while (answer := self._answers.get(timeout=WAIT_S))["event"] == "progress":
+            assert 0 <= answer["progress"] <= 1
+        return answer
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    """One warm process, in which the user's runtime and those of pyproject.toml are installed."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "stepper.py").write_text(STEPPER)
+    ours = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"][
+        "midge.runtimes"
+    ]
+    info = site / "stepper-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stepper\nVersion: 1.0\n")
+    points = {"stepper": "stepper:Stepper", **ours}
+    (info / "entry_points.txt").write_text(
+        "[midge.runtimes]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        started = Trainer()
+    yield started
+    started.child.kill()
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Json:
+    """A training that works; tests change one thing of it."""
+    np.savez(tmp_path / "data.npz", x=np.ones((40, 2)) * np.arange(40)[:, None], y=np.arange(40.0))
+    (tmp_path / "theta").write_bytes(THETA.tobytes())
+    write_program(tmp_path)
+    return {
+        "verb": "train",
+        "data": {"kind": "npz", "path": str(tmp_path / "data.npz")},
+        "runtime": "stepper",
+        "program": str(tmp_path / "program"),
+        "theta": str(tmp_path / "theta"),
+        "layout": LAYOUT.digest,
+        "contract": {"shape": [2]},
+        "settings": {"validation_fraction": 0.25},
+        "update": str(tmp_path / "update"),
+        "state": str(tmp_path / "state"),
+    }
+
+
+def write_program(folder: Path, body: str = "", **change: Any) -> None:  # noqa: ANN401
+    program = Program.model_validate({"layout": LAYOUT, "runtime": "stepper", "body": body} | change)
+    (folder / "program").write_bytes(program.to_bytes())
+
+
+def evaluation(request: Json) -> Json:
+    return {key: value for key, value in request.items() if key not in {"update", "state"}} | {
+        "verb": "evaluate"
+    }
+
+
+def test_inspect_counts_the_examples(trainer: Trainer, request_: Json) -> None:
+    answer = trainer.ask({"verb": "inspect", "data": request_["data"]})
+    assert answer == {"event": "inspected", "examples": 40, "shape": [2], "labels": {}}
+
+
+def test_training_writes_the_delta_and_tells_sums(trainer: Trainer, request_: Json) -> None:
+    answer = trainer.ask(request_)
+    header, vectors = open_update(Path(request_["update"]))
+    assert header.layout == LAYOUT.digest
+    step = vectors[DELTA][0]
+    assert step > 0
+    assert vectors[DELTA].tolist() == pytest.approx([step] * 3)
+    trained, validated = answer["examples"], answer["validation"]["theta0"][1]
+    assert trained + validated == 40
+    assert validated > 0
+    assert answer["event"] == "trained"
+    assert answer["metrics"] == {"loss": [trained, trained]}
+    assert answer["validation"]["theta0"][0] == pytest.approx((1 + step) * validated)
+    assert answer["validation"]["tensorflow"] == [0, 1]
+    assert answer["seconds"] >= 0
+
+
+def test_evaluation_is_of_the_validation_part_or_of_all_when_there_is_none(
+    trainer: Trainer, request_: Json
+) -> None:
+    part = trainer.ask(evaluation(request_))["metrics"]["theta0"]
+    assert 0 < part[1] < 40
+    assert part[0] == pytest.approx(part[1] * THETA[0])
+    whole = trainer.ask(evaluation(request_) | {"settings": {"validation_fraction": 0}})
+    assert whole["metrics"]["theta0"] == [40, 40]
+
+
+def test_data_is_read_again_when_it_changes(trainer: Trainer, request_: Json, tmp_path: Path) -> None:
+    settings = {"settings": {"validation_fraction": 0}}
+    assert trainer.ask(evaluation(request_) | settings)["metrics"]["theta0"] == [40, 40]
+    np.savez(tmp_path / "data.npz", x=np.ones((7, 2)), y=np.ones(7))
+    assert trainer.ask(evaluation(request_) | settings)["metrics"]["theta0"] == [7, 7]
+
+
+def test_optimizer_state_goes_on_only_when_it_is_kept(trainer: Trainer, request_: Json) -> None:
+    def step(**settings: str) -> float:
+        assert trainer.ask(request_ | {"settings": settings})["event"] == "trained"
+        return float(open_update(Path(request_["update"]))[1][DELTA][0])
+
+    once = step()
+    assert not Path(request_["state"]).exists()
+    assert [step(optimizer_state="keep") for _ in range(3)] == pytest.approx([once, 2 * once, 3 * once])
+    assert step() == once
+    Path(request_["state"]).write_bytes(b"damaged")
+    assert step(optimizer_state="keep") == once
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "detail"),
+    [
+        ({"contract": {"shape": [3]}}, "contract", "the task asks for (3,)"),
+        ({"contract": {"shape": [2], "classes": ["a"]}}, "contract", "whole numbers are needed"),
+        ({"data": {"kind": "npz", "path": "/nowhere"}}, "data", "/nowhere"),
+        ({"runtime": "no-such"}, "program", "program is for runtime 'stepper'"),
+        ({"layout": "0" * 64}, "program", "another layout"),
+        ({"program": "/nowhere"}, "training-failed", "/nowhere"),
+        ({"settings": {"epochs": 0}}, "program", "settings.epochs"),
+        ({"verb": "dance"}, "training-failed", "dance"),
+        ({"update": "/dev/full/update"}, "training-failed", "Not a directory"),
+    ],
+)
+def test_what_cannot_be_done_is_declined_with_a_reason_and_the_child_goes_on(
+    trainer: Trainer, request_: Json, change: Json, reason: str, detail: str
+) -> None:
+    answer = trainer.ask(request_ | change)
+    assert (answer["event"], answer["reason"]) == ("failed", reason)
+    assert detail in answer["detail"]
+    assert trainer.ask(request_)["event"] == "trained"
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [("raise", "the point"), ("diverge", "diverged"), ("short", "shape (2,), (3,) is needed")],
+)
+def test_a_runtime_that_fails_declines_and_writes_no_update(
+    trainer: Trainer, request_: Json, tmp_path: Path, body: str, detail: str
+) -> None:
+    write_program(tmp_path, body)
+    answer = trainer.ask(request_)
+    assert (answer["event"], answer["reason"]) == ("failed", "training-failed")
+    assert detail in answer["detail"]
+    assert not (tmp_path / "update").exists()
+
+
+def test_an_unknown_runtime_a_wrong_program_and_a_short_theta_are_declined(
+    trainer: Trainer, request_: Json, tmp_path: Path
+) -> None:
+    write_program(tmp_path, runtime="no-such")
+    answer = trainer.ask(request_ | {"runtime": "no-such"})
+    assert answer["reason"] == "runtime"
+    assert "keras, stepper" in answer["detail"]
+    (tmp_path / "program").write_bytes(b"{}")
+    assert trainer.ask(request_)["reason"] == "program"
+    write_program(tmp_path)
+    (tmp_path / "theta").write_bytes(THETA.tobytes()[:-4])
+    answer = trainer.ask(request_)
+    assert answer["reason"] == "program"
+    assert "theta of 8 bytes" in answer["detail"]
+
+
+def test_keras_trains_in_the_child(trainer: Trainer, request_: Json, tmp_path: Path) -> None:
+    dense = {
+        "module": "keras.layers",
+        "class_name": "Dense",
+        "config": {"units": 1, "name": "d"},
+        "registered_name": None,
+    }
+    start = {
+        "module": "keras.layers",
+        "class_name": "InputLayer",
+        "config": {"batch_shape": [None, 2], "name": "i"},
+    }
+    model: Json = {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "s", "layers": [start, dense]},
+        "registered_name": "Sequential",
+    }
+    optimizer = {
+        "module": "keras.optimizers",
+        "class_name": "SGD",
+        "config": {"learning_rate": 1e-4},
+        "registered_name": None,
+    }
+    body = {"format": 1, "model": model, "compile": {"optimizer": optimizer, "loss": "mse"}}
+    layout = Layout(trainable=((2, 1), (1,)))
+    write_program(tmp_path, json.dumps(body), runtime="keras", layout=layout)
+    answer = trainer.ask(request_ | {"runtime": "keras", "layout": layout.digest})
+    assert answer["event"] == "trained", answer
+    assert set(answer["metrics"]) == set(answer["validation"]) == {"loss"}
+    model["config"]["layers"].append(dense | {"class_name": "Lambda"})
+    write_program(tmp_path, json.dumps(body), runtime="keras", layout=layout)
+    answer = trainer.ask(request_ | {"runtime": "keras", "layout": layout.digest})
+    assert answer["reason"] == "program"
+    assert "code" in answer["detail"]

@@ -1,0 +1,160 @@
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.messages import DeclineReason
+from edge_agent.data.settings import NpzSettings
+from edge_agent.effects import Evaluate, Train
+from edge_agent.events import Evaluated, Trained, TrainerDied, TrainingFailed, TrainingProgressed
+from edge_agent.settings import AgentSettings
+from edge_agent.store import Store
+from edge_agent.training import Outcome, Trainer, TrainerSaid, inspect_data
+from host.errors import ChildError
+from host.inbox import Inbox
+from tests.edge_agent.agent_world import THETA, assignment
+from tests.edge_agent.stub_trainer import UPDATE
+
+STUB = "tests.edge_agent.stub_trainer"
+
+
+class Bench:
+    """A trainer, what it said, and a theta that tells the stub how to behave."""
+
+    def __init__(self, store: Store, **settings: Any) -> None:  # noqa: ANN401 - any setting
+        broker = {"url": "mqtt://127.0.0.1"}
+        data = NpzSettings(path=Path("unused.npz"))
+        given = {"device": "pi-1", "broker": broker, "data": data, "nice": 0, **settings}
+        self.inbox: Inbox[TrainerSaid] = Inbox(100)
+        self.store = store
+        self.trainer = Trainer(AgentSettings.model_validate(given), store, self.inbox.put, STUB)
+
+    def train(self, job: int, behaviour: str = "train") -> None:
+        self.store.blob(THETA).write_text(behaviour)
+        self.trainer.start(Train(job, assignment(), assignment().settings))
+
+    def outcome(self, now: float = 0) -> Outcome:
+        """What the trainer's next message means, progress left out."""
+        while True:
+            said = self.inbox.get(30)
+            assert said is not None
+            outcome = self.trainer.understand(said, now)
+            if outcome is not None and not isinstance(outcome, TrainingProgressed):
+                return outcome
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    benches: list[Bench] = []
+    with closing(Store(tmp_path)) as store:
+
+        def make(**settings: Any) -> Bench:  # noqa: ANN401 - any setting
+            benches.append(Bench(store, **settings))
+            return benches[-1]
+
+        yield make
+        for made in benches:
+            made.trainer.stop()
+
+
+def test_an_update_is_taken_over_under_its_transfer_id(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    here = bench()
+    here.train(4)
+    outcome = here.outcome()
+    assert isinstance(outcome, Trained)
+    assert (outcome.job, outcome.examples, outcome.metrics) == (4, 7, {"loss": (3.5, 7.0)})
+    assert (tmp_path / f"update-{outcome.update.transfer}.update").read_bytes().startswith(UPDATE)
+    assert outcome.update.chunk_bytes == THETA.chunk_bytes
+
+
+def test_a_warm_trainer_does_the_next_job_and_goes_when_it_was_idle_for_long(
+    bench: Callable[..., Bench],
+) -> None:
+    here = bench(trainer_idle_s=60)
+    here.train(1)
+    here.outcome(now=100)
+    warm = here.trainer.pid
+    assert here.trainer.next_deadline() == 160
+    here.trainer.fire(159.9)
+    assert here.trainer.pid == warm
+    here.trainer.start(Evaluate(2, assignment(1, "evaluating", theta=THETA)))
+    assert here.trainer.next_deadline() is None
+    assert here.outcome(now=200) == Evaluated(2, {"accuracy": (3.0, 4.0)})
+    assert here.trainer.pid == warm
+    here.trainer.fire(260)
+    assert (here.trainer.pid, here.trainer.next_deadline()) == (None, None)
+
+
+def test_a_trainer_that_is_not_kept_warm_is_gone_after_its_job(bench: Callable[..., Bench]) -> None:
+    here = bench(keep_trainer_warm=False)
+    here.train(1)
+    assert isinstance(here.outcome(), Trained)
+    assert here.trainer.pid is None
+    here.train(2)
+    assert isinstance(here.outcome(), Trained)
+
+
+def test_what_a_stopped_trainer_said_is_not_understood(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    here.train(1)
+    said = [here.inbox.get(30), here.inbox.get(30)]
+    here.trainer.stop()
+    here.train(2, "fail")
+    assert [here.trainer.understand(late, 0) for late in said if late] == [None, None]
+    assert here.outcome() == TrainingFailed(2, DeclineReason.CONTRACT, "labels outside of the classes")
+
+
+def test_a_dead_trainer_is_told_and_replaced(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    here.train(1, "die")
+    assert here.outcome() == TrainerDied(1, "exit status 3")
+    assert here.trainer.pid is None
+    here.train(2)
+    assert isinstance(here.outcome(), Trained)
+
+
+def test_an_update_that_is_not_on_the_disk_declines_for_the_disk(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    here.train(1)
+    while (said := here.inbox.get(30)) and said.message and said.message["event"] == "progress":
+        here.trainer.understand(said, 0)
+    here.store.new_update.unlink()
+    assert said is not None
+    outcome = here.trainer.understand(said, 0)
+    assert isinstance(outcome, TrainingFailed)
+    assert outcome.reason is DeclineReason.DISK
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"event": "sang"},
+        {"event": "progress", "progress": 2},
+        {
+            "event": "trained",
+            "examples": 3,
+            "metrics": {"loss": [float("nan"), 1]},
+            "validation": {},
+            "seconds": 1,
+        },
+        {"event": "evaluated", "metrics": {}},
+        {"event": "failed", "reason": "bored"},
+    ],
+)
+def test_an_answer_that_is_nonsense_or_not_asked_for_fails_the_job(
+    bench: Callable[..., Bench], message: dict[str, Any]
+) -> None:
+    here = bench()
+    here.train(1, "hang")
+    outcome = here.trainer.understand(TrainerSaid(1, message), 0)
+    assert isinstance(outcome, TrainingFailed)
+    assert outcome.reason is DeclineReason.TRAINING_FAILED
+
+
+def test_the_data_is_looked_at_in_a_child() -> None:
+    assert inspect_data({}, nice=0, module=STUB)["examples"] == 7
+    with pytest.raises(ChildError, match="ended before it answered"):
+        inspect_data({}, nice=0, module="tests.edge_agent.agent_world")

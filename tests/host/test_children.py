@@ -1,0 +1,220 @@
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from host.children import MAX_LINE_BYTES, Child
+
+WAIT_S = 30
+PROJECT = Path(__file__).parents[2]
+
+CHILD = """
+import os, signal, subprocess, sys
+from host.children import serve
+
+def handle(request, emit):
+    match request["verb"]:
+        case "echo":
+            emit(request)
+        case "print":
+            print(request["text"], flush=True)
+            emit({"printed": True})
+        case "state":
+            stdin = sys.stdin.read()
+            emit({"nice": os.nice(0), "session": os.getsid(0), "arguments": sys.argv[1:], "stdin": stdin})
+        case "raise":
+            raise RuntimeError("no such layer")
+        case "exit":
+            sys.exit(0)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "spawn":
+            child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            emit({"pid": child.pid})
+            while True:
+                pass
+        case "spin":
+            emit({"pid": os.getpid()})
+            while True:
+                pass
+
+if __name__ == "__main__":
+    serve(handle)
+"""
+
+ROUGH_CHILD = """
+import json, sys
+
+pipe = open(json.loads(sys.stdin.readline())["pipe"], "w")
+request = json.loads(sys.stdin.readline())
+pipe.write(request["text"] * request["times"])
+pipe.flush()
+sys.stdin.read()
+"""
+
+Start = Callable[..., Child]
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.messages: Queue[dict[str, Any]] = Queue()
+        self.exits: Queue[str] = Queue()
+
+    def message(self) -> dict[str, Any]:
+        return self.messages.get(timeout=WAIT_S)
+
+    def exit(self) -> str:
+        return self.exits.get(timeout=WAIT_S)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> Iterator[Start]:
+    (tmp_path / "a_child.py").write_text(CHILD)
+    (tmp_path / "rough_child.py").write_text(ROUGH_CHILD)
+    monkeypatch.syspath_prepend(tmp_path)
+    children = []
+
+    def start_child(module: str = "a_child", **options: Any) -> Child:  # noqa: ANN401
+        child = Child(module, on_message=seen.messages.put, on_exit=seen.exits.put, **options)
+        children.append(child)
+        return child
+
+    yield start_child
+    for child in children:
+        child.kill()
+
+
+def ended(pid: int) -> bool:
+    """Wait until a process that is not ours has ended."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    waiting = select.poll()
+    waiting.register(process, select.POLLIN)
+    try:
+        return bool(waiting.poll(WAIT_S * 1000))
+    finally:
+        os.close(process)
+
+
+def test_requests_are_answered_in_order(start: Start, seen: Seen) -> None:
+    child = start()
+    requests = [{"verb": "echo", "n": n, "text": "ü\n"} for n in range(3)]
+    for request in requests:
+        child.send(request)
+    assert [seen.message() for _ in requests] == requests
+    assert child.alive
+
+
+def test_the_child_is_niced_in_its_own_session_and_its_stdin_is_empty(start: Start, seen: Seen) -> None:
+    child = start(nice=3, arguments=["one", "two"])
+    child.send({"verb": "state"})
+    assert seen.message() == {
+        "nice": os.nice(0) + 3,
+        "session": child.pid,
+        "arguments": ["one", "two"],
+        "stdin": "",
+    }
+
+
+def test_what_the_child_prints_goes_to_stderr_and_does_not_disturb_the_answers(
+    start: Start, seen: Seen, capfd: pytest.CaptureFixture[str]
+) -> None:
+    child = start()
+    child.send({"verb": "print", "text": '{"event": "forged"}'})
+    assert seen.message() == {"printed": True}
+    child.send({"verb": "exit"})
+    assert seen.exit() == "exit status 0"
+    assert "forged" in capfd.readouterr().err
+
+
+def test_an_exception_ends_the_child_with_its_last_line(start: Start, seen: Seen) -> None:
+    child = start()
+    child.send({"verb": "raise"})
+    assert seen.exit() == "exit status 1: RuntimeError: no such layer"
+    assert not child.alive
+
+
+def test_a_missing_module_is_told_at_exit(start: Start, seen: Seen) -> None:
+    start("no_such_module_here")
+    assert "No module named no_such_module_here" in seen.exit()
+
+
+def test_sending_to_a_dead_child_is_no_error(start: Start, seen: Seen) -> None:
+    child = start()
+    child.send({"verb": "die"})
+    assert seen.exit() == "killed by SIGKILL (out of memory?)"
+    child.send({"verb": "echo"})
+    child.kill()
+    assert seen.exits.empty()
+
+
+def test_a_child_that_is_killed_calls_back_no_more_and_leaves_no_zombie(start: Start, seen: Seen) -> None:
+    child = start()
+    child.send({"verb": "spin"})
+    seen.message()
+    child.kill()
+    assert not child.alive
+    assert seen.exits.empty()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+def test_kill_ends_what_the_child_started(start: Start, seen: Seen) -> None:
+    child = start()
+    child.send({"verb": "spawn"})
+    grandchild = seen.message()["pid"]
+    child.kill()
+    assert ended(grandchild)
+
+
+@pytest.mark.parametrize(
+    ("text", "times", "complaint"),
+    [
+        ("no json\n", 1, "no JSON object"),
+        ("[1, 2]\n", 1, "no JSON object"),
+        ("[" * 1000 + "\n", 1, "no JSON object"),
+        ("x", MAX_LINE_BYTES + 1, f"more than {MAX_LINE_BYTES} bytes"),
+    ],
+)
+def test_nonsense_from_the_child_ends_it(
+    start: Start, seen: Seen, text: str, times: int, complaint: str
+) -> None:
+    child = start("rough_child")
+    child.send({"text": text, "times": times})
+    assert complaint in seen.exit()
+    assert not child.alive
+
+
+def test_too_long_a_request_is_refused_here(start: Start) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        start().send({"text": "x" * MAX_LINE_BYTES})
+
+
+def test_the_child_of_a_killed_parent_ends_in_the_middle_of_its_work(start: Start) -> None:
+    del start  # only its module is needed
+    program = (
+        "from host.children import Child\n"
+        "child = Child('a_child', on_message=lambda m: print(m['pid'], flush=True), on_exit=print)\n"
+        "child.send({'verb': 'spin'})\n"
+        "while True: pass\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    assert ended(child)

@@ -1,0 +1,70 @@
+"""The aggregator killed with -9 in each phase, and started again."""
+
+import re
+
+import pytest
+
+from broker.messages import SettingValue
+from tests.system.lab import DEVICES, Lab, Process
+
+ROUNDS = 2
+SETTINGS: dict[str, SettingValue] = {
+    "rounds": ROUNDS,
+    "epochs": 10,
+    "strategy": "slow",
+    "min_devices": 3,
+    "deadline_s": 3600.0,
+}
+FOREVER_S = "600"
+SLOW_IN = {
+    "preparing": {"LAB_BUILD_S": FOREVER_S},
+    "waiting": {},
+    "training": {},
+    "aggregating": {"LAB_STRATEGY_S": FOREVER_S},
+    "evaluating": {},
+}
+
+
+def bring_to(lab: Lab, phase: str) -> tuple[Process, str]:
+    """A run whose first round is in this phase, with a part of the work behind it."""
+    process = lab.start_aggregator(environment=SLOW_IN[phase])
+    if phase == "preparing":
+        lab.start_agents()
+        lab.ask_without_waiting("blobs", **SETTINGS)
+    else:
+        lab.start_agent("pi-1", examples=20)
+        # These are still at it when the first one's update is accepted.
+        lab.start_agent("pi-2", examples=20_000)
+        if phase != "waiting":
+            lab.start_agent("pi-3", examples=20_000)
+        lab.start_run(**SETTINGS)
+    run: str = lab.until(lambda seen: seen.get("federation", {}).get("run"))
+    if phase == "evaluating":
+        # It lives, and never says how good the new model is.
+        lab.until(lambda seen: seen.get(f"runs/{run}", {}).get("state") == "training")
+        lab.hand("pi-5")
+    lab.until(lambda seen: seen.get(f"runs/{run}", {}).get("state") == phase)
+    if phase == "training":
+        lab.until(lambda seen: seen.get(f"runs/{run}/rounds/1", {}).get("reported", 0) == 1)
+    return process, run
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("phase", SLOW_IN)
+def test_the_run_completes_and_every_acknowledged_update_counts_once(lab: Lab, phase: str) -> None:
+    process, run = bring_to(lab, phase)
+    process.kill()
+    lab.leave()
+    lab.start_aggregator()
+    if phase == "waiting":
+        lab.start_agent("pi-3", examples=20)
+
+    assert lab.until_ended(run)["state"] == "finished"
+    for number in range(1, ROUNDS + 1):
+        counted = lab.accepted(run, number)
+        assert set(counted) == set(DEVICES)
+        for device in DEVICES:
+            acknowledged = re.findall(rf"update of round {number}: accepted", lab.log(device))
+            trained = re.findall(rf"round {number}: trained on", lab.log(device))
+            assert (len(acknowledged), len(trained)) == (1, 1)
+    assert len(list((lab.run_folder(run) / "models").glob("*.keras"))) == ROUNDS

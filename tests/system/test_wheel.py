@@ -1,0 +1,75 @@
+"""The wheel in an environment of its own, with what a device installs and nothing more."""
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "typer", "rich")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    # Not in the folder of the sources: only what is installed shall be found.
+    return subprocess.run(arguments, cwd="/", capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    built = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    assert built.returncode == 0, built.stderr
+    (path,) = folder.glob("midge-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the commands of a base install."""
+    folder = tmp_path_factory.mktemp("device")
+    venv.create(folder, with_pip=True)
+    installed = run(folder / "bin/python", "-m", "pip", "install", "--quiet", "--no-input", wheel)
+    assert installed.returncode == 0, installed.stderr
+    return folder / "bin"
+
+
+def test_it_holds_the_demo_s_tasks_and_types_but_no_tests(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        assert b"def build_model" in archive.read("deploy/demo/tasks/digits.task")
+        assert b"def build_model" in archive.read("deploy/demo/tasks/mnist.task")
+    assert "edge_agent/py.typed" in names
+    assert [name for name in names if name.startswith(("tests/", "examples/", "benchmarks/"))] == []
+
+
+@pytest.mark.parametrize("command", ["midge-agent", "midge-aggregator"])
+def test_services_explain_themselves_on_a_base_install(scripts: Path, command: str) -> None:
+    helped = run(scripts / command, "--help")
+    assert helped.returncode == 0, helped.stderr
+    assert "run" in helped.stdout
+
+
+def test_the_operator_s_command_says_what_to_install(scripts: Path) -> None:
+    refused = run(scripts / "midge")
+    assert refused.returncode == 78
+    assert "pip install 'midge[operator]'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_device_gets_nothing_heavy(scripts: Path) -> None:
+    code = f"import importlib.util as u; print([m for m in {HEAVY!r} if u.find_spec(m)])"
+    assert run(scripts / "python", "-c", code).stdout == "[]\n"
+    code = "import edge_agent.main, edge_agent.service"
+    assert run(scripts / "python", "-c", code).stderr == ""
+
+
+def test_importing_the_agent_loads_nothing_heavy() -> None:
+    heavy = (*HEAVY, "numpy")
+    code = f"import sys, edge_agent.main; print([m for m in {heavy!r} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
