@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aggregator import ledger_schema as schema
 from aggregator.records import Invited, Record, RoundOpened
-from broker.messages import BlobRef, ReceiptOutcome, RunSummary
+from broker.messages import BlobRef, ReceiptOutcome, RejectReason, RunSummary
 from broker.monitor import means
 from broker.names import Metrics
 from host.errors import ConfigError, StorageError
@@ -25,6 +25,13 @@ _CURES = {
     "SQLITE_READONLY": "the file is read-only: give it to the user who runs the aggregator",
     "SQLITE_CANTOPEN": "the file cannot be opened: check its folder and who owns it",
 }
+
+
+class Answer(NamedTuple):
+    """The final answer to an offer."""
+
+    outcome: ReceiptOutcome
+    reason: RejectReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +108,21 @@ class Ledger:
             self._save("session", session)
         return session
 
-    def answer(self, run: str, round_: int, device: str, transfer: str) -> ReceiptOutcome:
+    def answer(self, run: str, round_: int, device: str, transfer: str) -> Answer:
         """Answer an offer that no open round takes; the same offer always gets the same answer."""
-        update = self._one(
-            "SELECT digest FROM updates WHERE run = ? AND round = ? AND device = ?", (run, round_, device)
-        )
-        if update is not None:
+        where = {"run": run, "round": round_, "device": device}
+        if (update := self._one(schema.ACCEPTED_UPDATE, where)) is not None:
             same = update["digest"].startswith(transfer)
-            return ReceiptOutcome.ACCEPTED if same else ReceiptOutcome.DUPLICATE
+            return Answer(ReceiptOutcome.ACCEPTED if same else ReceiptOutcome.DUPLICATE)
+        if (refusal := self._one(schema.REJECTION, where)) is not None:
+            return Answer(ReceiptOutcome.REJECTED, RejectReason(refusal["reason"]))
         known = self._one("SELECT 1 FROM runs WHERE run = ?", (run,))
-        return ReceiptOutcome.LATE if known else ReceiptOutcome.UNKNOWN_RUN
+        return Answer(ReceiptOutcome.LATE if known else ReceiptOutcome.UNKNOWN_RUN)
+
+    def run_of(self, request: str) -> str | None:
+        """Return the run that a request started, if it did."""
+        started = self._one("SELECT run FROM runs WHERE request = ?", (request,))
+        return None if started is None else started["run"]
 
     def runs(self, limit: int = 100) -> list[RunSummary]:
         """List the newest runs, newest first."""
@@ -195,7 +207,7 @@ class Ledger:
     def _save(self, name: str, value: bytes | int) -> None:
         self._connection.execute("REPLACE INTO state VALUES (?, ?)", (name, value))
 
-    def _one(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
+    def _one(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Row | None:
         rows = self._all(statement, values)
         return rows[0] if rows else None
 

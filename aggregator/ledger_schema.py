@@ -97,6 +97,12 @@ STATEMENTS: Mapping[type[records.Record], str] = {
         INSERT INTO requests VALUES (:id, :user, :verb, :arguments, :before, :after, :reply, :unix_s)""",
 }
 
+ACCEPTED_UPDATE = "SELECT digest FROM updates WHERE run = :run AND round = :round AND device = :device"
+
+REJECTION = """
+    SELECT reason FROM refusals WHERE run = :run AND round = :round AND device = :device
+        AND outcome = 'rejected' AND reason IS NOT NULL"""
+
 RUNS = """
     SELECT runs.*,
         (SELECT count(*) FROM rounds WHERE rounds.run = runs.run AND outcome <> 'abandoned') AS rounds_done,

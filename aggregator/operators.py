@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from aggregator.coordinator.effects import Effect, Reject
 from aggregator.coordinator.events import Event, PauseRun, ResumeRun, StartRun, StopRun
+from aggregator.coordinator.phases import Phase
 from aggregator.ledger import Ledger
 from aggregator.records import RequestAnswered
-from aggregator.run_settings import read_run_settings
+from aggregator.run_settings import overlay, read_run_settings
 from aggregator.settings import AggregatorSettings
 from broker.messages import Reply, Request, Verb
 from broker.wire import encode
@@ -61,6 +62,9 @@ class Operators:
         if self._starting is not None and self._starting[1].id == request.id:
             return
         before = self._state()
+        if (begun := self._ledger.run_of(request.id)) is not None:
+            self._start_again(user, request, before, begun)
+            return
         task = self._settings.tasks.get(request.task or "")
         if task is None:
             known = ", ".join(self._settings.tasks) or "none"
@@ -68,7 +72,7 @@ class Operators:
             self._answer(user, request, before, ok=False, text=text)
             return
         try:
-            settings = read_run_settings({**task.settings, **request.settings})
+            settings = read_run_settings(overlay(task.settings, request.settings))
         except ConfigError as error:
             self._answer(user, request, before, ok=False, text=str(error))
             return
@@ -80,6 +84,13 @@ class Operators:
         if rejected is not None:
             self._starting = earlier
             self._answer(user, request, before, ok=False, text=rejected)
+
+    def _start_again(self, user: str, request: Request, before: str, run: str) -> None:
+        """An earlier process began this run, and was ended before it could say so."""
+        if before.startswith(f"{run} {Phase.PREPARING}"):
+            self._starting = (user, request, before)
+        else:
+            self._answer(user, request, before, ok=True, text=f"run {run} was started", run=run)
 
     def _command(self, user: str, request: Request) -> None:
         before = self._state()

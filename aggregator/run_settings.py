@@ -83,6 +83,13 @@ class RunSettings(BaseModel):
         )
 
 
+def overlay(below: Mapping[str, SettingValue], above: Mapping[str, SettingValue]) -> dict[str, SettingValue]:
+    """A task's settings under a request's, which also chooses between epochs and steps."""
+    either = {"epochs", "steps"}
+    hidden = either if either & above.keys() else set()
+    return {**{name: value for name, value in below.items() if name not in hidden}, **above}
+
+
 def read_run_settings(values: Mapping[str, SettingValue]) -> RunSettings:
     """Validate what operators and settings files give; raises ConfigError, one line for all faults."""
     try:

@@ -6,6 +6,7 @@ Everything here runs in the loop's thread, except what `Jobs` and the Keras chil
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -55,6 +56,7 @@ class Service:
         self._jobs = Jobs(self._loop)
         self._exit = ExitCode.OK
         self._complained: set[str] = set()
+        self._unreadable = 0
         self._readers = self._reader_table()
         self._session = self._new_session()
         self._post = Post(self._session, self._topics, self._number, self._version, settings.heartbeat_s)
@@ -63,7 +65,9 @@ class Service:
         spool = Spool(settings.folder / "spool", settings.spool_limit_bytes)
         self._workshop = Workshop(settings, self._ledger, spool, self._loop, self._jobs, self._tell)
         self._uploads = Uploads(spool, self._jobs, self._limits(), self._post.to_device, self._tell)
-        self._watch = Watch(self._core, self._ledger, self._topics, self._post.document, WATCH_RATE_S)
+        self._watch = Watch(
+            self._core, self._ledger, self._topics, self._post.document, self._dropped, WATCH_RATE_S
+        )
         self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
         self._deeds = self._deed_table()
 
@@ -73,6 +77,8 @@ class Service:
         """Serve until stopped."""
         model = self._core.run.model if self._core.run else None
         self._workshop.blobs.sweep(model.blobs if model else ())
+        for summary in self._ledger.runs(1):
+            self._write_history(do.WriteHistory(summary.run))
         self._loop.post(lambda: self._tell(on.Restored()))
         self._session.start()
         self._notifier.ready()
@@ -183,11 +189,14 @@ class Service:
         try:
             self._readers[address.branch](address, message)
         except WireError as error:
-            self._watch.messages_dropped += 1
+            self._unreadable += 1
             sender = address.fields.get("device") or address.fields.get("user", "")
             if sender not in self._complained:
                 self._complained.add(sender)
                 log.warning("dropped a message of %s on %s: %s (said once)", sender, message.topic, error)
+
+    def _dropped(self) -> int:
+        return self._unreadable + self._uploads.dropped + self._loop.dropped
 
     def _read_presence(self, address: Address, message: Received) -> None:
         if message.payload:
@@ -223,7 +232,9 @@ class Service:
         effects = self._core.handle(event, time.monotonic())
         for effect in effects:
             self._deeds[type(effect)](effect)
-        if isinstance(event, on.Prepared):
+        if isinstance(event, on.StartRun):
+            self._watch.run_began()
+        elif isinstance(event, on.Prepared):
             self._operators.prepared(
                 event.run, ok=True, text=f"run {event.run}: {event.parameters:,} parameters"
             )
@@ -247,15 +258,17 @@ class Service:
             log.log(*narrate(record))
 
     def _publish_blobs(self, effect: do.PublishBlobs) -> None:
-        """Say `BlobsPublished` after the last of them; the publisher keeps their order."""
-        *before, last = effect.blobs
-        for ref in before:
-            self._put(ref, lambda: None)
-        self._put(last, lambda: self._tell(on.BlobsPublished(effect.blobs)))
+        """Say `BlobsPublished` when the broker took all of them."""
+        missing = set(effect.blobs)
 
-    def _put(self, ref: BlobRef, done: Callable[[], None]) -> None:
-        self._ledger.want_blob(ref)
-        self._publisher.put(self._workshop.blobs.path(ref), ref, done)
+        def put(ref: BlobRef) -> None:
+            missing.remove(ref)
+            if not missing:
+                self._tell(on.BlobsPublished(effect.blobs))
+
+        for ref in effect.blobs:
+            self._ledger.want_blob(ref)
+            self._publisher.put(self._workshop.blobs.path(ref), ref, partial(put, ref))
 
     def _retract_blobs(self, effect: do.RetractBlobs) -> None:
         for ref in self._ledger.wanted_blobs():
@@ -278,8 +291,8 @@ class Service:
     def _answer_from_ledger(self, effect: do.AnswerFromLedger) -> None:
         offer = effect.offer
         transfer = offer.update.transfer
-        outcome = self._ledger.answer(offer.run, offer.round, effect.device, transfer)
-        receipt = Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome)
+        outcome, reason = self._ledger.answer(offer.run, offer.round, effect.device, transfer)
+        receipt = Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome, reason=reason)
         self._post.to_device(effect.device, receipt)
 
     def _write_history(self, effect: do.WriteHistory) -> None:

@@ -6,6 +6,8 @@
 Which of them count, the ledger says: after a crash a file may lie here that was never committed.
 """
 
+import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,8 +70,7 @@ class Spool:
     def room_for(self, size: int) -> bool:
         """Whether an update of `size` bytes fits the limit and the disk, with all that is on its way."""
         used = promised = 0
-        for path in self._files():
-            status = path.stat()
+        for status in self._sizes():
             used += status.st_size
             promised += max(0, status.st_size - status.st_blocks * BLOCK_BYTES)
         free = shutil.disk_usage(self._folder).free - promised - RESERVE_BYTES
@@ -78,8 +79,11 @@ class Spool:
     def _round(self, run: str, round_: int) -> Path:
         return self._folder / run / str(round_)
 
-    def _files(self) -> Iterator[Path]:
-        return (path for path in self._folder.glob("*/*/*") if path.is_file())
+    def _sizes(self) -> Iterator[os.stat_result]:
+        for path in self._folder.glob("*/*/*"):
+            # A file may be renamed or swept away while we look.
+            with contextlib.suppress(FileNotFoundError):
+                yield path.stat()
 
 
 def _make_folder(folder: Path) -> None:

@@ -23,6 +23,7 @@ from broker.topics import MONITOR_DEVICE, MONITOR_FEDERATION, MONITOR_ROUND, MON
 
 RENEWED_EVERY_S = 30.0
 KEPT_ROUNDS = 20
+KEPT_RUNS = 5
 UNTIMED = {"at_unix_s", "seconds_left"}
 
 Publish = Callable[[str, bytes], bool]
@@ -32,18 +33,24 @@ class Watch:
     """Publishes what differs from what was published last, at most every `rate_s` seconds."""
 
     def __init__(
-        self, core: Coordinator, ledger: Ledger, topics: Topics, publish: Publish, rate_s: float
+        self,
+        core: Coordinator,
+        ledger: Ledger,
+        topics: Topics,
+        publish: Publish,
+        dropped: Callable[[], int],
+        rate_s: float,
     ) -> None:
         self._core = core
         self._ledger = ledger
         self._topics = topics
         self._publish = publish
+        self._dropped = dropped
         self._rate_s = rate_s
         self._published: dict[str, tuple[Document, float]] = {}
         self._newest: RunSummary | None = next(iter(ledger.runs(1)), None)
         self._closed: tuple[str, RoundDocument] | None = None
         self._due = 0.0
-        self.messages_dropped = 0
 
     def next_deadline(self) -> float:
         """When `look` is due."""
@@ -67,6 +74,13 @@ class Watch:
         for row in closed[-KEPT_ROUNDS - 1 : -KEPT_ROUNDS]:
             self._publish(self._topics.topic(MONITOR_ROUND, run=run, round=row.round), b"")
         self._due = 0.0
+
+    def run_began(self) -> None:
+        """One run more: the documents of the oldest leave the broker."""
+        for summary in self._ledger.runs(KEPT_RUNS + 1)[KEPT_RUNS:]:
+            self._publish(self._topics.topic(MONITOR_RUN, run=summary.run), b"")
+            for row in self._ledger.rounds(summary.run)[-KEPT_ROUNDS:]:
+                self._publish(self._topics.topic(MONITOR_ROUND, run=summary.run, round=row.round), b"")
 
     def look(self, now: float) -> None:
         """Publish every document that changed or is due for renewal."""
@@ -104,7 +118,7 @@ class Watch:
             run=run.run if run else None,
             task=run.task if run else None,
             phase=_phase(run),
-            messages_dropped=self.messages_dropped,
+            messages_dropped=self._dropped(),
         )
 
     def _run(self, run: Run) -> RunDocument:

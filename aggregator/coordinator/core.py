@@ -91,11 +91,17 @@ class Coordinator:
             RULES[type(event)](c, event)
         except IllegalEventError as illegal:
             return [do.Reject(str(illegal))]
-        if c.run is not None and c.run.paused is None and c.run.phase in PHASES:
-            PHASES[c.run.phase](c)
+        self._advance()
         self._next_deadline = self._find_next_deadline()
         persist = [do.Persist(tuple(c.records), self.snapshot())] if c.records else []
         return [*persist, *c.effects]
+
+    def _advance(self) -> None:
+        """Ask the phase whether its time has come, and then the one that follows from it."""
+        c, asked = self._c, None
+        while c.run is not None and c.run.paused is None and c.run.phase in PHASES and c.run.phase != asked:
+            asked = c.run.phase
+            PHASES[asked](c)
 
     def next_deadline(self) -> float | None:
         """When a `Tick` is due if nothing else happens before."""

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sqlite3
 import subprocess
@@ -139,7 +140,19 @@ def test_an_offer_gets_its_answer(
     ledger: Ledger, offer: tuple[str, int, str, str], outcome: ReceiptOutcome
 ) -> None:
     ledger.commit([STARTED, OPENED, accepted(), closed()], b"")
-    assert ledger.answer(*offer) is outcome
+    assert ledger.answer(*offer) == (outcome, None)
+
+
+def test_a_rejected_offer_is_rejected_for_the_same_reason_after_its_round(ledger: Ledger) -> None:
+    refused = UpdateRefused("run", 1, "pi-2", ReceiptOutcome.REJECTED, RejectReason.NOT_FINITE)
+    ledger.commit([STARTED, OPENED, refused, closed()], b"")
+    assert ledger.answer("run", 1, "pi-2", "c" * 16) == (ReceiptOutcome.REJECTED, RejectReason.NOT_FINITE)
+
+
+def test_the_run_that_a_request_started_is_found(ledger: Ledger) -> None:
+    ledger.commit([dataclasses.replace(STARTED, request="a" * 16)], b"")
+    assert ledger.run_of("a" * 16) == "run"
+    assert ledger.run_of("b" * 16) is None
 
 
 def test_runs_are_listed_newest_first_with_their_last_metrics(ledger: Ledger) -> None:

@@ -26,7 +26,9 @@ class Office:
             folder=folder,
             broker=BrokerSettings(url="mqtt://broker"),
             tasks={
-                "mnist": TaskSettings(file=Path("mnist.py"), settings={"rounds": 7, "batch_size": 8}),
+                "mnist": TaskSettings(
+                    file=Path("mnist.py"), settings={"rounds": 7, "epochs": 2, "batch_size": 8}
+                ),
                 "a-task-with-a-very-long-name": TaskSettings(file=Path("long.py")),
             },
         )
@@ -95,6 +97,34 @@ def test_start_is_answered_when_the_task_is_built(office: Office) -> None:
     assert office.replies() == [("ann", True, "1,000 parameters")]
     assert decode(Reply, office.sent[0][1]).run == office.run
     assert office.run.startswith("mnist-")
+
+
+def test_a_start_repeated_to_the_next_process_is_answered_when_that_has_built_the_task(
+    office: Office,
+) -> None:
+    office.start(1)
+    office.begin()
+    office.start(1)
+    assert office.sent == []
+    office.prepared()
+    office.begin()
+    office.start(1)
+    assert office.replies() == [("ann", True, "1,000 parameters")] * 2
+
+
+def test_a_start_that_an_earlier_process_carried_out_is_not_done_again(office: Office) -> None:
+    office.start(1)
+    office.begin()
+    office.prepared()
+    office.start(1)
+    assert office.replies() == [("ann", True, f"run {office.run} was started")]
+
+
+def test_steps_of_a_request_take_the_place_of_the_tasks_epochs(office: Office) -> None:
+    office.start(1, steps=5)
+    office.prepared()
+    assert office.core.run is not None
+    assert (office.core.run.settings.steps, office.core.run.settings.batch_size) == (5, 8)
 
 
 def test_start_is_answered_when_the_task_fails(office: Office) -> None:

@@ -6,7 +6,8 @@ import pytest
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.phases import Phase
-from aggregator.watch import KEPT_ROUNDS, RENEWED_EVERY_S, Watch
+from aggregator.records import RoundOpened, RunStarted
+from aggregator.watch import KEPT_ROUNDS, KEPT_RUNS, RENEWED_EVERY_S, Watch
 from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
 from broker.topics import Topics
 from tests.aggregator.coordinator.world import RUN, World, connection, offer
@@ -23,12 +24,15 @@ class Screen:
         self.accepts = True
         self.shown: dict[str, dict[str, Any]] = {}
         self.written: list[str] = []
+        self.dropped = 0
         self.begin()
 
     def begin(self) -> None:
         topics = Topics("lab")
         self.root = f"{topics.root}/monitor/"
-        self.watch = Watch(self.world.core, self.world.ledger, topics, self.publish, RATE_S)
+        self.watch = Watch(
+            self.world.core, self.world.ledger, topics, self.publish, lambda: self.dropped, RATE_S
+        )
 
     def publish(self, topic: str, payload: bytes) -> bool:
         if not self.accepts:
@@ -262,6 +266,18 @@ def test_a_device_that_two_machines_claim_is_marked() -> None:
 def test_messages_that_were_dropped_are_counted_in_the_open() -> None:
     screen = Screen()
     screen.look()
-    screen.watch.messages_dropped += 3
+    screen.dropped += 3
     assert screen.look() == ["federation"]
     assert screen.shown["federation"]["messages_dropped"] == 3
+
+
+def test_the_documents_of_the_oldest_run_leave_the_broker_when_a_new_one_begins() -> None:
+    screen = Screen()
+    for number in range(KEPT_RUNS + 1):
+        started = RunStarted(f"run-{number}", "mnist", {"rounds": 1}, 0)
+        opened = RoundOpened(f"run-{number}", 1, ("a",), 1, 1)
+        screen.world.ledger.commit([started, opened], None)
+    screen.shown = {"runs/run-0": {}, "runs/run-0/rounds/1": {}}
+    screen.watch.run_began()
+    assert screen.shown == {}
+    assert screen.written == ["runs/run-0", "runs/run-0/rounds/1"]

@@ -180,7 +180,7 @@ def test_what_another_session_accepted_is_known_to_the_ledger_after_the_round() 
     world.restart()
     assert world.offer("a") == [do.AnswerFromLedger("a", offer("a"))]
     transfer = offer("a").update.transfer
-    assert world.ledger.answer(RUN, 1, "a", transfer) is ReceiptOutcome.ACCEPTED
+    assert world.ledger.answer(RUN, 1, "a", transfer).outcome is ReceiptOutcome.ACCEPTED
 
 
 @pytest.mark.parametrize("at", [0.0, 3.25, 1e6])

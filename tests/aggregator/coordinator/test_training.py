@@ -468,7 +468,7 @@ def test_what_arrives_after_the_round_closed_is_answered_from_the_ledger() -> No
     assert world.tell(on.UpdateReceived("b", offer("b"))) == [do.AnswerFromLedger("b", offer("b"))]
     assert world.offer("b") == [do.AnswerFromLedger("b", offer("b"))]
     transfer = offer("b").update.transfer
-    assert world.ledger.answer(RUN, 1, "b", transfer) is ReceiptOutcome.LATE
+    assert world.ledger.answer(RUN, 1, "b", transfer).outcome is ReceiptOutcome.LATE
 
 
 def test_a_new_theta_is_what_the_next_round_trains_from() -> None:

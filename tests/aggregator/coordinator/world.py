@@ -333,7 +333,7 @@ class World:
     def _check_message(self, device: str, message: Receipt | Invite | Grant | object) -> None:
         if isinstance(message, Receipt) and message.outcome is ReceiptOutcome.ACCEPTED:
             answer = self.ledger.answer(message.run, message.round, device, message.transfer)
-            assert answer is ReceiptOutcome.ACCEPTED, "a receipt for what the ledger does not know"
+            assert answer.outcome is ReceiptOutcome.ACCEPTED, "a receipt for what the ledger does not know"
         elif isinstance(message, Invite):
             names = {row.device for row in self.ledger.participants(message.run, message.round)}
             assert device in names, "an invitation that the ledger does not know"
