@@ -64,4 +64,4 @@ class AggregatorSettings(BaseModel):
     blob_expiry_s: int = Field(
         default=7 * 86_400, ge=60, description="when the broker forgets blobs on its own"
     )
-    keep_rounds: int = Field(default=10, ge=1, description="rounds of a run whose theta and model are kept")
+    keep_rounds: int = Field(default=100, ge=1, description="rounds of a run whose theta and model are kept")

@@ -211,3 +211,31 @@ def test_a_result_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="max_norm"):
         aggregate(FedAvg(), LAYOUT, theta, updates, tmp_path / "next.f32")
     assert not (tmp_path / "next.f32").exists()
+
+
+def peak_bytes(folder: Path, devices: int) -> int:
+    """The memory that aggregating this many updates takes at most."""
+    folder.mkdir()
+    theta = folder / "theta.f32"
+    np.zeros(LARGE.size, np.float32).tofile(theta)
+    updates = [
+        SpooledUpdate(
+            f"pi-{number:02}",
+            update_file(folder / f"{number}", np.ones(LARGE.size, np.float32), LARGE.digest),
+            10,
+            {},
+        )
+        for number in range(devices)
+    ]
+    tracemalloc.start()
+    try:
+        aggregate(FedAvg(), LARGE, theta, updates, folder / "out.f32")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_it_takes_does_not_grow_with_the_number_of_devices(tmp_path: Path) -> None:
+    few, many = peak_bytes(tmp_path / "few", 2), peak_bytes(tmp_path / "many", 60)
+    # A tenth of one update, where each of the 58 more would have cost a whole one.
+    assert many < few + LARGE.size * 4 // 10
