@@ -1,4 +1,4 @@
-"""The Keras child: builds, evaluates and saves models outside of the service's own process."""
+"""The child that runs task files: builds, evaluates and saves models outside of the service's process."""
 
 import logging
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Evaluator:
         done: Callable[[Answer], None],
         failed: Callable[[str], None],
     ) -> None:
-        """Build the task's model; writes its first theta and its program into `folder`."""
+        """Run the task file; writes its first theta and its program into `folder`."""
         request = {
             "verb": "build",
             "task": str(task),
@@ -49,7 +49,7 @@ class Evaluator:
         done: Callable[[Answer], None],
         failed: Callable[[str], None],
     ) -> None:
-        """Save the model with this theta as `.keras`, and evaluate it on the task's held-out data."""
+        """Save the model with this theta where the answer says, and evaluate it on held-out data."""
         request = {"verb": "evaluate", "task": str(task), "theta": str(theta), "keras": str(model)}
         self._ask(request, done, failed)
 
@@ -94,7 +94,7 @@ class Evaluator:
         if child is not self._child:
             return
         self._child = None
-        log.error("the Keras process ended: %s", how)
+        log.error("the process of the task ended: %s", how)
         if self._waiting is not None:
             (_, failed), self._waiting = self._waiting, None
-            failed(f"the Keras process ended: {how}")
+            failed(f"the process of the task ended: {how}")

@@ -25,7 +25,7 @@ class RunSettings(BaseModel):
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="all chance of the run follows from it")
     strategy: str = Field(default="fedavg", description="an entry point of the group midge.strategies")
     initial: str | None = Field(
-        default=None, description="start from this .keras file, or from the model of this run"
+        default=None, description="start from this .keras or .npz file, or from the model of this run"
     )
 
     fraction: float = Field(

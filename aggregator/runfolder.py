@@ -6,6 +6,8 @@ runs/<run>/program.json              what devices train with
 runs/<run>/theta/round-0007.f32      the weights after round 7, raw float32[P]; round 0 is the start
 runs/<run>/models/round-0007.keras   the model after round 7
 runs/<run>/model.keras               the newest of these
+
+The model files of a task without Keras end in `.npz`: they hold its weights, arr_0, arr_1 and so on.
 """
 
 import json
@@ -28,6 +30,7 @@ from host.errors import ConfigError, StorageError
 from host.files import file_digest, publish_file, sync_file, write_atomic
 
 _PACKAGES = ("midge", "numpy", "tensorflow", "keras")
+_MODEL_SUFFIXES = (".keras", ".npz")
 _ROUND = re.compile(r"round-([0-9]{4,})")
 
 
@@ -39,7 +42,6 @@ class RunFolder:
         self.manifest = self.path / "run.toml"
         self.history = self.path / "history.json"
         self.program = self.path / "program.json"
-        self.model = self.path / "model.keras"
         for folder in (self.path / "theta", self.path / "models"):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -48,7 +50,7 @@ class RunFolder:
         return self.path / "theta" / f"round-{round_:04}.f32"
 
     def round_model(self, round_: int) -> Path:
-        """Where the model after a round lies."""
+        """Where the Keras model after a round lies; a model without Keras lies beside it."""
         return self.path / "models" / f"round-{round_:04}.keras"
 
     def theta_with(self, digest: str) -> Path:
@@ -70,39 +72,44 @@ class RunFolder:
         closed = [_entry(row) for row in rounds if row.outcome is not None]
         write_atomic(self.history, json.dumps(closed, indent=1, allow_nan=False).encode() + b"\n")
 
-    def publish_model(self, round_: int) -> None:
-        """Make model.keras the model of this round; a reader sees the old one or the new one, whole."""
-        temporary = self.model.with_name(".model.keras.tmp")
+    def publish_model(self, round_model: Path) -> None:
+        """Make model.keras (or .npz) the model of this round; a reader sees the old or the new one, whole."""
+        model = self.path / f"model{round_model.suffix}"
+        temporary = model.with_name(f".{model.name}.tmp")
         temporary.unlink(missing_ok=True)
         try:
-            os.link(self.round_model(round_), temporary)
+            os.link(round_model, temporary)
         except OSError:
             # Not every file system of a memory card or network share has hard links.
-            shutil.copyfile(self.round_model(round_), temporary)
+            shutil.copyfile(round_model, temporary)
         sync_file(temporary)
-        publish_file(temporary, self.model)
+        publish_file(temporary, model)
         # Renaming one link of a file to another of the same file does nothing (POSIX).
         temporary.unlink(missing_ok=True)
 
     def prune(self, keep: int) -> None:
         """Keep the weights and models of round 0 and of the newest `keep` rounds."""
-        for folder, suffix in ((self.path / "theta", ".f32"), (self.path / "models", ".keras")):
-            for round_, path in _rounds(folder, suffix)[:-keep]:
+        for name, suffix in (("theta", ".f32"), *(("models", suffix) for suffix in _MODEL_SUFFIXES)):
+            for round_, path in _rounds(self.path / name, suffix)[:-keep]:
                 if round_ > 0:
                     path.unlink()
                     state_path(path).unlink(missing_ok=True)
 
 
 def resolve_start(runs: Path, start: str) -> Path:
-    """Find the model that a run is to begin from: a `.keras` file, or the newest of an earlier run's.
+    """Find the model that a run is to begin from: a `.keras` or `.npz` file, or an earlier run's newest.
 
     Raises ConfigError when there is none.
     """
-    if start.endswith(".keras"):
+    if start.endswith(_MODEL_SUFFIXES):
         return _existing(Path(start).expanduser(), "no model file")
     if not re.fullmatch(ID_PATTERN, start):
-        raise ConfigError(f"cannot begin from {start!r}: give a run's id or the path of a .keras file")
-    return _existing(runs / start / "model.keras", f"run {start!r} has no model")
+        raise ConfigError(
+            f"cannot begin from {start!r}: give a run's id or the path of a .keras or .npz file"
+        )
+    models = [runs / start / f"model{suffix}" for suffix in _MODEL_SUFFIXES]
+    model = next((model for model in models if model.is_file()), models[0])
+    return _existing(model, f"run {start!r} has no model")
 
 
 def versions() -> dict[str, str]:

@@ -55,7 +55,7 @@ class Workshop:
         return self._layouts[run]
 
     def prepare(self, effect: do.Prepare) -> None:
-        """Build the task's model."""
+        """Have the task file run, and its first weights and its program written."""
         run, folder = effect.run, RunFolder(self._runs, effect.run)
 
         def failed(reason: str) -> None:
@@ -125,7 +125,7 @@ class Workshop:
             self._tell(on.EvaluationFailed(run, number, reason))
 
         def done(answer: Answer) -> None:
-            folder.publish_model(number)
+            folder.publish_model(Path(answer["model"]))
             metrics = answer["metrics"]
             pairs = None if metrics is None else {name: (pair[0], pair[1]) for name, pair in metrics.items()}
             self._tell(on.Evaluated(run, number, pairs))

@@ -1,32 +1,67 @@
-"""The Keras child of the aggregator: `python -m aggregator.keras.worker`, JSON lines in and out.
+"""The aggregator's child that runs task files: `python -m aggregator.keras.worker`, JSON lines in and out.
 
-`build` makes a task's first theta and its program; `evaluate` saves a theta as a `.keras` file and measures
+`build` makes a task's first theta and its program; `evaluate` saves a theta as a model file and measures
 it. Each is answered by `built`, `evaluated` or `failed`. A fresh child may be asked either.
 """
 
-import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aggregator.keras.determinism import be_deterministic, keras
-from aggregator.keras.program import export
-from aggregator.keras.task import Task, load_task
-from aggregator.keras.weights import Model, layout_of, set_theta, theta_of
-from broker.layout import THETA_DTYPE, Theta
+from aggregator.plain import PlainTask
+from aggregator.taskfile import MAX_DETAIL, names_runtime
+from broker.contract import DataContract
+from broker.layout import THETA_DTYPE, Layout, Theta
+from broker.names import Metrics
+from broker.program import Program
 from host.children import Emit, Json, serve
 from host.errors import ConfigError, MidgeError
-from host.files import publish_file, sync_file, write_atomic
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from host.files import write_atomic
 
 THETA_FILE = "theta.f32"
+THETA_SUFFIX = ".f32"
 PROGRAM_FILE = "program.json"
-EVALUATION_BATCH = 64
-MAX_DETAIL = 300
+
+
+class Task(Protocol):
+    """What every kind of task can do; at any time it has weights at hand, first those it begins with."""
+
+    @property
+    def contract(self) -> DataContract:
+        """What it expects of every device's examples."""
+
+    @property
+    def layout(self) -> Layout:
+        """The shapes of its weights."""
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the model files that `save` writes and `read` reads."""
+
+    @property
+    def test_examples(self) -> int:
+        """How many examples `measure` measures on; 0 when there are none."""
+
+    def export(self) -> Program:
+        """The program for devices; raises ConfigError."""
+
+    def theta(self) -> Theta:
+        """The weights at hand: float32[P]."""
+
+    def set_theta(self, theta: Theta) -> None:
+        """Take other weights, float32[P]."""
+
+    def save(self, path: Path) -> None:
+        """Write a model file with the weights at hand; it is whole or absent."""
+
+    def read(self, path: Path) -> Theta:
+        """Weights of a model file, float32[P]; raises ConfigError when they do not fit."""
+
+    def measure(self) -> Metrics | None:
+        """How good the weights at hand are, on held-out data; None without such data."""
 
 
 class _Request(BaseModel):
@@ -34,9 +69,9 @@ class _Request(BaseModel):
 
 
 class BuildRequest(_Request):
-    """Build the task's model and write `theta.f32` and `program.json` into `folder`.
+    """Run the task file and write `theta.f32` and `program.json` into `folder`.
 
-    `initial`, a `.keras` file or a raw theta, takes the place of freshly drawn weights.
+    `initial`, a model file or a raw theta (`.f32`), takes the place of freshly drawn weights.
     """
 
     verb: Literal["build"] = "build"
@@ -47,7 +82,10 @@ class BuildRequest(_Request):
 
 
 class EvaluateRequest(_Request):
-    """Save the model with `theta` to `keras`, and measure it on the task's held-out data."""
+    """Save the model with `theta`, and measure it on the task's held-out data.
+
+    The file is `keras`, or ends in `.npz` instead where the task has no Keras model; the answer names it.
+    """
 
     verb: Literal["evaluate"] = "evaluate"
     task: Path
@@ -56,10 +94,9 @@ class EvaluateRequest(_Request):
 
 
 class Worker:
-    """Does requests one by one; the model of the last task stays built."""
+    """Does requests one by one; the last task stays loaded."""
 
     def __init__(self) -> None:
-        be_deterministic()
         self._task: tuple[Path, Task] | None = None
 
     def handle(self, request: Json, emit: Emit) -> None:
@@ -75,13 +112,11 @@ class Worker:
         request = BuildRequest.model_validate(fields)
         task = self._load(request.task, request.seed)
         if request.initial is not None:
-            set_theta(task.model, _initial(request.initial, task.model))
-        program = export(task.model)
-        theta = theta_of(task.model)
+            task.set_theta(_initial(request.initial, task))
+        program = task.export()
+        theta = task.theta()
         if not np.isfinite(theta).all():
-            raise ConfigError(
-                "the model's first weights are not finite; check build_model() or the initial file"
-            )
+            raise ConfigError("the first weights are not finite; check the task file or the initial file")
         theta_path, program_path = request.folder / THETA_FILE, request.folder / PROGRAM_FILE
         write_atomic(theta_path, theta.tobytes())
         write_atomic(program_path, program.to_bytes())
@@ -92,69 +127,51 @@ class Worker:
             "layout": program.layout.digest,
             "parameters": program.layout.size,
             "contract": task.contract.model_dump(mode="json"),
-            "test_examples": 0 if task.test_data is None else len(task.test_data[0]),
+            "test_examples": task.test_examples,
         }
 
     def _evaluate(self, fields: Json) -> Json:
         request = EvaluateRequest.model_validate(fields)
         # The seed decides nothing here: all weights are those of theta.
         task = self._task[1] if self._task and self._task[0] == request.task else self._load(request.task, 0)
-        set_theta(task.model, _read_theta(request.theta, task.model))
-        _save(task.model, request.keras)
-        return {"event": "evaluated", "metrics": _measure(task)}
+        task.set_theta(_read_theta(request.theta, task))
+        model = request.keras.with_suffix(task.suffix)
+        task.save(model)
+        return {"event": "evaluated", "model": str(model), "metrics": task.measure()}
 
     def _load(self, path: Path, seed: int) -> Task:
         self._task = None
-        keras.backend.clear_session()
-        task = load_task(path, seed)
-        # Without its variables, a loaded `.keras` warns that its optimizer begins afresh.
-        task.model.optimizer.build(task.model.trainable_variables)
+        task = _open(path, seed)
         self._task = (path, task)
         return task
 
 
-def _initial(path: Path, model: Model) -> Theta:
-    if path.suffix != ".keras":
-        return _read_theta(path, model)
-    try:
-        earlier = keras.models.load_model(path, compile=False)
-    except Exception as error:
-        raise ConfigError(f"{path}: no Keras model that can be loaded: {_detail(error)}") from error
-    if layout_of(earlier) != layout_of(model):
-        raise ConfigError(
-            f"{path}: its weights have other shapes than the task's model; it cannot be its beginning"
-        )
-    return theta_of(earlier)
+def _open(path: Path, seed: int) -> Task:
+    """Run the task file; Keras, which takes seconds and 1.5 GB of disk, is imported only for its tasks."""
+    if names_runtime(path):
+        return PlainTask(path, seed)
+    from aggregator.keras.determinism import be_deterministic, keras  # noqa: PLC0415
+    from aggregator.keras.task import load_task  # noqa: PLC0415
+
+    be_deterministic()
+    keras.backend.clear_session()
+    return load_task(path, seed)
 
 
-def _read_theta(path: Path, model: Model) -> Theta:
-    """Raw little-endian float32[P]; raises ConfigError when it has not the model's length."""
-    size, needed = path.stat().st_size, THETA_DTYPE.itemsize * layout_of(model).size
+def _initial(path: Path, task: Task) -> Theta:
+    if path.suffix == task.suffix:
+        return task.read(path)
+    if path.suffix == THETA_SUFFIX:
+        return _read_theta(path, task)
+    raise ConfigError(f"{path}: a run of this task begins from a {task.suffix} file")
+
+
+def _read_theta(path: Path, task: Task) -> Theta:
+    """Raw little-endian float32[P]; raises ConfigError when it has not the task's length."""
+    size, needed = path.stat().st_size, THETA_DTYPE.itemsize * task.layout.size
     if size != needed:
-        raise ConfigError(
-            f"{path}: theta of {size} bytes, the task's model needs {needed}; did the task change?"
-        )
+        raise ConfigError(f"{path}: theta of {size} bytes, the task needs {needed}; did the task change?")
     return np.fromfile(path, THETA_DTYPE)
-
-
-def _save(model: Model, path: Path) -> None:
-    temporary = path.with_name(f".{path.stem}.tmp.keras")
-    model.save(temporary)
-    sync_file(temporary)
-    publish_file(temporary, path)
-
-
-def _measure(task: Task) -> dict[str, tuple[float, float]] | None:
-    """Compiled metrics as (sum, weight); None without held-out data; what is not finite is left out."""
-    if task.test_data is None:
-        return None
-    x, y = task.test_data
-    means = task.model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
-    return {
-        name: (float(mean) * len(x), float(len(x)))
-        for name, mean in means.items()
-        if math.isfinite(float(mean))
-    }
 
 
 def _detail(error: Exception) -> str:

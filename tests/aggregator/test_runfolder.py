@@ -72,16 +72,25 @@ def test_weights_are_found_by_their_digest_whatever_a_crash_left(folder: RunFold
 def test_the_model_is_the_one_published_last(folder: RunFolder) -> None:
     for number, content in ((1, b"first"), (2, b"second")):
         folder.round_model(number).write_bytes(content)
-        folder.publish_model(number)
-    assert folder.model.read_bytes() == b"second"
+        folder.publish_model(folder.round_model(number))
+    assert (folder.path / "model.keras").read_bytes() == b"second"
     assert folder.round_model(1).read_bytes() == b"first"
 
 
 def test_publishing_the_same_model_again_leaves_no_temporary_file(folder: RunFolder) -> None:
     folder.round_model(1).write_bytes(b"first")
-    folder.publish_model(1)
-    folder.publish_model(1)
+    folder.publish_model(folder.round_model(1))
+    folder.publish_model(folder.round_model(1))
     assert sorted(path.name for path in folder.path.iterdir()) == ["model.keras", "models", "theta"]
+
+
+def test_a_model_without_keras_keeps_its_ending(folder: RunFolder, tmp_path: Path) -> None:
+    weights = folder.round_model(1).with_suffix(".npz")
+    weights.write_bytes(b"weights")
+    folder.publish_model(weights)
+    assert (folder.path / "model.npz").read_bytes() == b"weights"
+    assert resolve_start(tmp_path, "run") == folder.path / "model.npz"
+    assert resolve_start(tmp_path, str(weights)) == weights
 
 
 def test_the_model_is_copied_where_links_are_not_possible(
@@ -92,8 +101,8 @@ def test_the_model_is_copied_where_links_are_not_possible(
 
     monkeypatch.setattr(os, "link", no_links)
     folder.round_model(1).write_bytes(b"first")
-    folder.publish_model(1)
-    assert folder.model.read_bytes() == b"first"
+    folder.publish_model(folder.round_model(1))
+    assert (folder.path / "model.keras").read_bytes() == b"first"
 
 
 def test_pruning_keeps_the_start_and_the_newest(folder: RunFolder) -> None:
@@ -101,19 +110,22 @@ def test_pruning_keeps_the_start_and_the_newest(folder: RunFolder) -> None:
         folder.theta(number).write_bytes(b"")
         state_path(folder.theta(number)).write_bytes(b"")
         folder.round_model(number).write_bytes(b"")
+        folder.round_model(number).with_suffix(".npz").write_bytes(b"")
     folder.prune(keep=2)
     kept = sorted(path.name for path in (folder.path / "theta").iterdir() if path.suffix == ".f32")
     assert kept == ["round-0000.f32", "round-0003.f32", "round-0004.f32"]
     assert not state_path(folder.theta(2)).exists()
     assert state_path(folder.theta(3)).exists()
-    assert folder.round_model(4).exists()
-    assert not folder.round_model(2).exists()
+    for suffix in (".keras", ".npz"):
+        assert folder.round_model(4).with_suffix(suffix).exists()
+        assert not folder.round_model(2).with_suffix(suffix).exists()
 
 
 def test_a_run_may_begin_from_an_earlier_run_or_a_file(folder: RunFolder, tmp_path: Path) -> None:
-    folder.model.write_bytes(b"")
-    assert resolve_start(tmp_path, "run") == folder.model
-    assert resolve_start(tmp_path, str(folder.model)) == folder.model
+    model = folder.path / "model.keras"
+    model.write_bytes(b"")
+    assert resolve_start(tmp_path, "run") == model
+    assert resolve_start(tmp_path, str(model)) == model
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,22 @@
-"""docs/extending.md: its strategy and its runtime, run as they stand on the page."""
+"""docs/extending.md: its strategy, its runtime and its task, run as they stand on the page."""
 
 import ast
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from aggregator.aggregate import SpooledUpdate, aggregate
+from aggregator.keras.worker import Worker
 from aggregator.strategies.registry import load_strategy
 from broker.layout import Layout, Theta
-from broker.program import Program
 from broker.update import encode_update, open_update
 from edge_agent.runtimes.registry import available, create
 from edge_agent.trainer import Trainer
+from host.children import Emit, Json
 from tests.docs.pages import ROOT, Block, files
 
 # What every runtime keeps to, so does the page's: these run here again, with this module's `bench`.
@@ -121,33 +121,39 @@ def test_the_strategy_without_updates_leaves_theta(tmp_path: Path) -> None:
     assert play_round(tmp_path, 2, {}) == [11, 21, 31]
 
 
-def ask_trainer(request: dict[str, Any]) -> dict[str, Any]:
-    said: list[dict[str, Any]] = []
-    Trainer().handle(request, lambda message: said.append(dict(message)))
+def ask(handle: Callable[[Json, Emit], None], **request: object) -> Json:
+    said: list[Json] = []
+    paths = {key: str(value) if isinstance(value, Path) else value for key, value in request.items()}
+    handle(paths, lambda message: said.append(dict(message)))
     return said[-1]
 
 
-def test_the_trainer_trains_and_evaluates_with_the_runtime(tmp_path: Path) -> None:
-    data, program, before = (tmp_path / name for name in ("data.npz", "program.json", "theta.f32"))
-    np.savez(data, **blobs()._asdict())
-    program.write_bytes(Program(layout=SOFTMAX, runtime="softmax", body='{"shape": [4, 3]}').to_bytes())
-    before.write_bytes(bytes(4 * SOFTMAX.size))
-    asked = {
-        "data": {"kind": "npz", "path": str(data)},
-        "runtime": "softmax",
-        "program": str(program),
-        "theta": str(before),
-        "layout": SOFTMAX.digest,
-        "contract": {"shape": [4], "classes": ["red", "green", "blue"]},
-        "settings": {"epochs": 5, "batch_size": 16, "seed": 3},
-    }
-    files = {"update": str(tmp_path / "new.update"), "state": str(tmp_path / "kept.state")}
-    trained = ask_trainer({**asked, **files, "verb": "train"})
+def test_the_task_is_built_trained_with_the_runtime_and_measured(tmp_path: Path) -> None:
+    """What the children of aggregator and agent do in a round of one device."""
+    task, data, held_out = (tmp_path / name for name in ("colours.py", "data.npz", "held_out.npz"))
+    task.write_text(FILES["colours.py"].text)
+    for path in (data, held_out):
+        np.savez(path, **blobs()._asdict())
+    worker, trainer = Worker().handle, Trainer().handle
+    built = ask(worker, verb="build", task=task, folder=tmp_path, seed=1, initial=None)
+    assert (built["event"], built["layout"], built["test_examples"]) == ("built", SOFTMAX.digest, 70), built
+    given = {key: built[key] for key in ("program", "theta", "layout", "contract")}
+    given |= {"data": {"kind": "npz", "path": str(data)}, "runtime": "softmax"}
+    given |= {"settings": {"epochs": 5, "batch_size": 16, "seed": 3}}
+    update = tmp_path / "new.update"
+    trained = ask(trainer, verb="train", **given, update=update, state=tmp_path / "kept.state")
     assert trained["event"] == "trained", trained
-    header, vectors = open_update(Path(files["update"]))
+    header, vectors = open_update(update)
     assert header.layout == SOFTMAX.digest
     after: Theta = np.array(vectors["delta"])
-    before.write_bytes(after.tobytes())
-    total, weight = ask_trainer({**asked, "verb": "evaluate"})["metrics"]["loss"]
+    theta = Path(built["theta"])
+    theta.write_bytes(after.tobytes())
+    total, weight = ask(trainer, verb="evaluate", **given)["metrics"]["loss"]
     assert (total, weight) == pytest.approx(trained["validation"]["loss"])
     assert total / weight < np.log(3) / 2
+    measured = ask(worker, verb="evaluate", task=task, theta=theta, keras=tmp_path / "model.keras")
+    assert measured["event"] == "evaluated", measured
+    right, weight = measured["metrics"]["accuracy"]
+    assert weight == 70
+    assert right / weight > 0.8
+    assert measured["model"] == str(tmp_path / "model.npz")

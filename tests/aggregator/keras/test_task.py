@@ -5,7 +5,7 @@ import pytest
 
 from aggregator.keras.determinism import be_deterministic
 from aggregator.keras.program import export
-from aggregator.keras.task import Task, load_task
+from aggregator.keras.task import KerasTask, load_task
 from aggregator.keras.weights import layout_of, set_theta, theta_of
 from broker.program import KerasBody
 from host.errors import ConfigError
@@ -39,7 +39,7 @@ def write(folder: Path, **change: str) -> Path:
     return path
 
 
-def load(folder: Path, **change: str) -> Task:
+def load(folder: Path, **change: str) -> KerasTask:
     return load_task(write(folder, **change), 7)
 
 

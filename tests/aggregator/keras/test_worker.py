@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 data_contract = {"shape": [2]}
+seeds = keras.random.SeedGenerator(1)  # TensorFlow is at work before the file has been run
 
 def build_model():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -30,6 +31,24 @@ def test_data():
     return x, 2 * x[:, 0] - x[:, 1]
 """
 RIGHT = np.array([2, -1, 0], np.float32)
+
+# A task without Keras, of the same weights; its program tells what has been imported.
+PLAIN = """
+import sys
+import numpy as np
+
+runtime = "softmax"
+data_contract = {"shape": [2]}
+
+def initial_theta():
+    return [np.zeros((2, 1), np.float32), np.zeros(1, np.float32)]
+
+def program():
+    return ",".join(name for name in ("keras", "tensorflow") if name in sys.modules)
+
+def evaluate(weights):
+    return {"size": (sum(np.abs(weight).sum() for weight in weights), 5)}
+"""
 
 
 class Worker:
@@ -98,7 +117,7 @@ def test_evaluate_measures_and_saves_a_model_that_can_be_the_beginning_of_anothe
 ) -> None:
     saved = tmp_path / "model.keras"
     answer = worker.ask(verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), keras=saved)
-    assert answer["event"] == "evaluated", answer
+    assert (answer["event"], answer["model"]) == ("evaluated", str(saved)), answer
     assert answer["metrics"] == {
         "loss": [pytest.approx(0, abs=1e-6), 10],
         "mae": [pytest.approx(0, abs=1e-6), 10],
@@ -125,7 +144,7 @@ def test_without_held_out_data_metrics_are_none(worker: Worker, task: Path, tmp_
     answer = worker.ask(
         verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), keras=tmp_path / "model.keras"
     )
-    assert answer == {"event": "evaluated", "metrics": None}
+    assert answer == {"event": "evaluated", "model": str(tmp_path / "model.keras"), "metrics": None}
 
 
 def test_what_goes_wrong_is_told_and_the_worker_goes_on(worker: Worker, task: Path, tmp_path: Path) -> None:
@@ -139,14 +158,48 @@ def test_what_goes_wrong_is_told_and_the_worker_goes_on(worker: Worker, task: Pa
         (build(seed="x"), "request, seed"),
         (build(verb="dance"), "dance"),
         (build(folder=tmp_path / "none"), "No such file"),
-        (build(initial=short), "theta of 8 bytes, the task's model needs 12"),
+        (build(initial=short), "theta of 8 bytes, the task needs 12"),
         (build(initial=odd), "odd.keras: no Keras model"),
+        (build(initial=odd.with_suffix(".npz")), "begins from a .keras file"),
         (build(initial=write_theta(tmp_path, RIGHT * np.float32("nan"))), "not finite"),
     ]
     for answer, complaint in failures:
         assert answer["event"] == "failed"
         assert complaint in answer["detail"]
     task.write_text(TASK.replace("keras.layers.Dense(1)", "keras.layers.Dense(oops)"))
-    assert build()["detail"] == "task.py line 8: NameError: name 'oops' is not defined"
+    assert build()["detail"] == "task.py line 9: NameError: name 'oops' is not defined"
     task.write_text(TASK)
     assert build()["event"] == "built"
+
+
+def test_a_task_without_keras_is_built_measured_and_saved_without_tensorflow(
+    task: Path, tmp_path: Path
+) -> None:
+    task.write_text(PLAIN)
+    fresh = Worker()
+    try:
+        built = fresh.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=None)
+        given, asked = write_theta(tmp_path, RIGHT), tmp_path / "round-0001.keras"
+        measured = fresh.ask(verb="evaluate", task=task, theta=given, keras=asked)
+        saved = Path(measured["model"])
+        again = fresh.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=saved)
+    finally:
+        fresh.child.kill()
+    program = Program.from_bytes((tmp_path / "program.json").read_bytes())
+    assert (program.runtime, program.body) == ("softmax", "")
+    assert (built["event"], built["layout"], built["test_examples"]) == ("built", program.layout.digest, 5)
+    assert measured == {
+        "event": "evaluated",
+        "model": str(tmp_path / "round-0001.npz"),
+        "metrics": {"size": [3, 5]},
+    }
+    assert Path(again["theta"]).read_bytes() == RIGHT.tobytes()
+    assert not asked.exists()
+
+
+def test_one_worker_does_both_kinds_of_tasks(worker: Worker, task: Path, tmp_path: Path) -> None:
+    for text, event in ((PLAIN, "built"), (TASK, "built"), (PLAIN.replace("runtime", "# runtime"), "failed")):
+        task.write_text(text)
+        answer = worker.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=None)
+        assert answer["event"] == event
+    assert "no function build_model(), nor a line `runtime = ...`" in answer["detail"]

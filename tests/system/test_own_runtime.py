@@ -1,0 +1,37 @@
+"""A task without Keras is trained by a runtime that a user installed on the devices."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from broker.layout import THETA_DTYPE
+from tests.system.lab import Lab
+
+TASK = Path(__file__).with_name("softmax_task.py")
+ROUNDS = 2
+
+
+@pytest.mark.timeout(240)
+def test_a_task_without_keras_learns_and_another_run_begins_where_it_ended(lab: Lab) -> None:
+    lab.start_aggregator(TASK)
+    lab.start_agents("pi-1", "pi-2")
+    run = lab.start_run(rounds=ROUNDS, min_devices=2, batch_size=16)
+    assert lab.until_ended(run)["state"] == "finished"
+
+    folder = lab.run_folder(run)
+    history = json.loads((folder / "history.json").read_text())
+    assert [entry["accepted"] for entry in history] == [2] * ROUNDS
+    first, second = (entry["metrics"]["accuracy"] for entry in history)
+    assert 0 < first < second
+    assert second > 0.5
+    assert {tuple(entry["federated"]) for entry in history} == {("accuracy",)}
+
+    theta = np.fromfile(folder / "theta" / "round-0002.f32", THETA_DTYPE)
+    with np.load(folder / "model.npz") as model:
+        assert np.concatenate([model["arr_0"].ravel(), model["arr_1"]]).tolist() == theta.tolist()
+    assert sorted(path.name for path in (folder / "models").iterdir()) == ["round-0001.npz", "round-0002.npz"]
+
+    later = lab.run_folder(lab.start_run(rounds=1, min_devices=2, initial=run))
+    assert (later / "theta" / "round-0000.f32").read_bytes() == theta.tobytes()
