@@ -2,11 +2,15 @@
 
 import os
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from host.quiet import stderr_closed
 
-import keras
-import tensorflow as tf
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Of all that TensorFlow says of itself, only what ends the process.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+with stderr_closed():
+    import keras
+    import tensorflow as tf
 
 __all__ = ["be_deterministic", "keras"]
 

@@ -1,10 +1,7 @@
 """A trained classifier read from its file, with the names of its classes."""
 
-import contextlib
 import math
-import os
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -49,26 +46,12 @@ def open_classifier(path: Path) -> Classifier:
 
 def _inference() -> ModuleType:
     try:
-        with _native_remarks_dropped():
-            from aggregator.keras import inference  # noqa: PLC0415  TensorFlow takes seconds to load
+        from aggregator.keras import inference  # noqa: PLC0415  TensorFlow takes seconds to load
     except ModuleNotFoundError as error:
         if error.name not in ("keras", "tensorflow"):
             raise
         raise ConfigError("reading a model takes TensorFlow: pip install 'midge[aggregator]'") from None
     return inference
-
-
-@contextlib.contextmanager
-def _native_remarks_dropped() -> Iterator[None]:
-    """While it loads, TensorFlow writes to stderr about the processor, and no setting stops it."""
-    stderr = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def _class_names(path: Path, outputs: int) -> tuple[str, ...] | None:

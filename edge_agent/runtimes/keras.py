@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from host.quiet import stderr_closed
 
-import keras
-import tensorflow as tf
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Of all that TensorFlow says of itself, only what ends the process.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+with stderr_closed():
+    import keras
+    import tensorflow as tf
 
 from broker.layout import Layout, Theta
 from broker.messages import TrainingSettings
