@@ -27,7 +27,7 @@ def test_a_short_file_is_enough(tmp_path: Path) -> None:
     settings = load(tmp_path, GOOD)
     assert settings.folder == Path("/var/lib/midge")
     assert settings.tasks["mnist"].settings == {"rounds": 5}
-    assert (settings.heartbeat_s, settings.chunk_bytes, settings.keep_rounds) == (5.0, 98_304, 10)
+    assert (settings.heartbeat_s, settings.chunk_bytes, settings.keep_rounds) == (5.0, 98_304, 100)
 
 
 def test_the_command_line_stands_above_the_file(tmp_path: Path) -> None:
