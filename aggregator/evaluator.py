@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aggregator.run_settings import RunSettings
 from host.children import Child
 from host.loop import Loop
 
@@ -26,7 +27,7 @@ class Evaluator:
         self,
         task: Path,
         folder: Path,
-        seed: int,
+        settings: RunSettings,
         initial: Path | None,
         done: Callable[[Answer], None],
         failed: Callable[[str], None],
@@ -36,7 +37,9 @@ class Evaluator:
             "verb": "build",
             "task": str(task),
             "folder": str(folder),
-            "seed": seed,
+            "seed": settings.seed,
+            "runtime": settings.runtime,
+            "batch_size": settings.batch_size,
             "initial": None if initial is None else str(initial),
         }
         self._ask(request, done, failed)

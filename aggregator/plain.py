@@ -49,7 +49,7 @@ class PlainTask:
         """How many examples `evaluate()` measures on, as the weights of its metrics say: it is tried."""
         return int(max((weight for _, weight in (self.measure() or {}).values()), default=0))
 
-    def export(self) -> Program:
+    def export(self, _runtime: str, _batch: int) -> Program:
         """The program for devices; raises ConfigError."""
         runtime, body = self._file.get("runtime"), ""
         if not isinstance(runtime, str):

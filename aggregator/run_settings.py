@@ -24,6 +24,10 @@ class RunSettings(BaseModel):
     )
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="all chance of the run follows from it")
     strategy: str = Field(default="fedavg", description="an entry point of the group midge.strategies")
+    runtime: Literal["keras", "litert"] = Field(
+        default="keras",
+        description="what devices train a Keras model with: Keras, or a LiteRT program",
+    )
     initial: str | None = Field(
         default=None, description="start from this .keras or .npz file, or from the model of this run"
     )

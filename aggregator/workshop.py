@@ -84,7 +84,7 @@ class Workshop:
             self._write_manifest(folder, effect, event)
             self._tell(event)
 
-        self._evaluator.build(task, folder.path, effect.settings.seed, initial, built, failed)
+        self._evaluator.build(task, folder.path, effect.settings, initial, built, failed)
 
     def aggregate(self, effect: do.Aggregate) -> None:
         """Run the strategy over the round's updates."""

@@ -26,6 +26,7 @@ from broker.names import (
 
 MINOR = 0
 MAX_UPDATE_BYTES = 4 << 30
+MAX_PROGRAM_BYTES = 8 << 20
 MAX_CHUNK_BYTES = 1 << 20
 MIN_CHUNK_BYTES = 1 << 10
 MAX_GRANTED_CHUNKS = 64
@@ -77,7 +78,7 @@ class Federation(Message):
 
     session: int = Field(ge=0, description="rises with every start of the aggregator; lower ones are stale")
     version: ShortText
-    heartbeat_s: float = Field(gt=0, le=3600)
+    heartbeat_s: float = Field(ge=0.1, le=3600)
 
 
 class RoundKind(Word):

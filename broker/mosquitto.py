@@ -5,7 +5,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -27,7 +26,7 @@ POLL_S = 0.01
 PORT_ATTEMPTS = 5
 LOG_TAIL_BYTES = 2000
 HASH_ITERATIONS = 101
-RUNNING, RELOADED, PORT_TAKEN = " running", "Reloading config", "Address already in use"
+RUNNING, PORT_TAKEN = " running", "Address already in use"
 
 
 def find_mosquitto() -> Path:
@@ -104,15 +103,6 @@ class Mosquitto:
         process.kill()
         process.wait()
         self._process = None
-
-    def add_user(self, name: str, role: Role) -> None:
-        """Add an account; a running broker takes it over before this returns."""
-        self._users[name] = role
-        self._write_accounts()
-        if self._process is not None:
-            seen = self._log.stat().st_size
-            self._process.send_signal(signal.SIGHUP)
-            self._wait_for(RELOADED, seen)
 
     def settings(self, user: str) -> BrokerSettings:
         """How a client of the given user reaches this broker."""

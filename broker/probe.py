@@ -2,6 +2,7 @@
 
 import queue
 
+from broker.advice import advised
 from broker.events import Connected, Disconnected, Refused, SessionEvent, Unreachable
 from broker.session import Session
 from broker.settings import BrokerSettings
@@ -16,10 +17,9 @@ def probe(settings: BrokerSettings, name: str) -> tuple[ExitCode, str]:
         case Connected():
             return ExitCode.OK, f"connected to {settings.url}"
         case Refused(reason=reason):
-            advice = "check username, password_file, certificates"
-            return ExitCode.REFUSED_CREDENTIALS, f"refuses us: {reason}; {advice}"
+            return ExitCode.REFUSED_CREDENTIALS, f"{settings.url} refuses us: {advised(reason)}"
         case Unreachable(reason=reason) | Disconnected(reason=reason):
-            return ExitCode.UNREACHABLE, f"{settings.url} cannot be reached: {reason}"
+            return ExitCode.UNREACHABLE, f"{settings.url} cannot be reached: {advised(reason)}"
     return ExitCode.UNREACHABLE, f"{settings.url} does not answer"
 
 

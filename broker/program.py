@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from broker.layout import Layout
+from broker.messages import MAX_PROGRAM_BYTES
 from host.errors import WireError
 
-MAX_PROGRAM_BYTES = 8 << 20
 MAX_EXTENT = 1 << 31
 MAX_DEPTH = 64
 

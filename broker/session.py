@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,11 +26,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
+from broker.messages import MAX_CHUNK_BYTES
 from broker.settings import BrokerSettings
 from broker.tls import client_context, is_refusal
 from host.errors import ConfigError
 
 FILTERS_PER_PACKET = 64
+# A chunk, and room for its topic and properties.
+MAX_PACKET_BYTES = MAX_CHUNK_BYTES + (64 << 10)
 LOOP_S = 0.5
 FAREWELL_S = 2.0
 HELD_S = 10.0
@@ -89,7 +92,10 @@ class Session:
         self._thread.start()
 
     def stop(self, farewell: Will | None = None) -> None:
-        """Publish `farewell`, wait shortly until the broker has it, disconnect without a will, end."""
+        """Publish `farewell`, wait shortly until the broker has it, disconnect without a will, end.
+
+        An attempt to connect is not waited for: its thread ends with it, or with the process.
+        """
         self._stop_by = time.monotonic() + 2 * FAREWELL_S
         current = self._open
         if current is not None and current[1].accepted:
@@ -100,7 +106,7 @@ class Session:
             current[0].disconnect()
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(self._settings.connect_timeout_s + 2 * FAREWELL_S)
+            self._thread.join(2 * FAREWELL_S)
 
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
@@ -170,7 +176,13 @@ class Session:
         endpoint = self._settings.endpoint
         client = _new_client(self._settings, self._name, link, self._will and self._will(link.connection))
         try:
-            client.connect(endpoint.host, endpoint.port, self._settings.keepalive_s, clean_start=True)
+            client.connect(
+                endpoint.host,
+                endpoint.port,
+                self._settings.keepalive_s,
+                clean_start=True,
+                properties=_limits(),
+            )
             self._open = client, link
             self._drive(client, link)
         finally:
@@ -214,7 +226,7 @@ class _Link:
     reason: str = ""
     # Each is written by one thread only: the owner's, and the session's.
     sent: int = 0
-    answered: int = field(default=0)
+    answered: int = 0
 
     def ticket(self, mid: int) -> int:
         return self.generation << TICKET_MID_BITS | mid
@@ -312,6 +324,13 @@ def _listen(client: Client, link: _Link) -> None:
 
 def _leave_writing_to_the_loop(_client: Client, _data: Any, _socket: Any) -> None:  # noqa: ANN401 - paho's types
     """Keep `publish` from writing to the socket itself."""
+
+
+def _limits() -> Properties:
+    """Have the broker keep from us what no message of midge is as large as."""
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = MAX_PACKET_BYTES
+    return properties
 
 
 def _expiry(expiry_s: int | None) -> Properties | None:

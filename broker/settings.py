@@ -108,7 +108,8 @@ class BrokerSettings(BaseModel):
             with self.password_file.open("rb") as file:
                 password = file.read(MAX_PASSWORD_BYTES).decode().strip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"broker password_file {self.password_file} cannot be read: {error}") from None
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"broker password_file {self.password_file} cannot be read: {why}") from None
         if not password:
             raise ConfigError(
                 f"broker password_file {self.password_file} is empty: write the password into it"

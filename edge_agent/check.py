@@ -2,14 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from itertools import islice
 
 from broker.probe import probe
 from edge_agent.runtimes.registry import available
 from edge_agent.settings import AgentSettings
-from edge_agent.store import Store
+from edge_agent.store import FolderInUseError, Store
 from edge_agent.training import inspect_data
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
+
+# As many as are read at a glance.
+MAX_LABELS = 20
 
 
 def check(settings: AgentSettings) -> ExitCode:
@@ -35,7 +39,10 @@ def _say(fine: bool, name: str, text: str) -> None:  # noqa: FBT001
 
 def _data(settings: AgentSettings) -> tuple[ExitCode, str]:
     found = inspect_data(settings.data.model_dump(mode="json"), nice=settings.nice)
-    return ExitCode.OK, ", ".join(f"{key} {value}" for key, value in found.items() if key != "event")
+    labels = found["labels"]
+    shown = dict(islice(labels.items(), MAX_LABELS))
+    more = f" and {len(labels) - len(shown)} more" if len(labels) > len(shown) else ""
+    return ExitCode.OK, f"examples {found['examples']}, shape {found['shape']}, labels {shown}{more}"
 
 
 def _runtimes(_settings: AgentSettings) -> tuple[ExitCode, str]:
@@ -48,7 +55,10 @@ def _runtimes(_settings: AgentSettings) -> tuple[ExitCode, str]:
 
 
 def _state(settings: AgentSettings) -> tuple[ExitCode, str]:
-    Store(settings.state_folder).close()
+    try:
+        Store(settings.state_folder).close()
+    except FolderInUseError:
+        return ExitCode.OK, f"{settings.state_folder} is used by an agent that runs now"
     return ExitCode.OK, f"{settings.state_folder} can be used"
 
 

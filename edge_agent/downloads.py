@@ -1,5 +1,6 @@
 """Blobs on their way from the broker to the state folder."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ class Downloads:
         outcomes: list[Outcome] = []
         try:
             self._store.keep_blobs(refs)
+            self._store.check_room(refs)
             for ref in refs:
                 if ref.digest in self._arriving:
                     continue
@@ -80,6 +82,9 @@ class Downloads:
         except WireError as error:
             outcome = FetchFailed(digest, FetchFault.CONTENT, str(error))
         except StorageError as error:
+            # What has arrived is in the way of others now, our own state among them.
+            with contextlib.suppress(StorageError):
+                arriving.file.discard()
             outcome = FetchFailed(digest, FetchFault.STORAGE, str(error))
         self._leave(self._arriving.pop(digest))
         return [outcome]

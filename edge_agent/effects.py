@@ -81,9 +81,10 @@ class Log:
 
 @dataclass(frozen=True)
 class Reject:
-    """The event made no sense now and changed nothing."""
+    """The event made no sense now and changed nothing; a `warning` is for people to look at."""
 
     reason: str
+    warning: bool = False
 
 
 Effect = (

@@ -1,14 +1,21 @@
 """The command midge-agent: run the agent, or check what it would run with."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from host.command_line import read_settings, run_command
 from host.exits import ExitCode
 from host.notify import Notifier
+
+# As many as the settings of a round may ask for.
+MAX_STEPS = 100_000_000
+
+log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,8 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = {
         "run": (_run, "run the agent until it is stopped"),
         "check": (_check, "explain what is wrong, if anything"),
+        "try": (_try, "train a program on data that is here, without a broker"),
     }
-    return run_command("midge-agent", "Trains on this device's data.", verbs, arguments)
+    own = {"try": _declare_try}
+    return run_command("midge-agent", "Trains on this device's data.", verbs, arguments, own)
 
 
 def _run(given: argparse.Namespace) -> ExitCode:
@@ -29,6 +38,7 @@ def _run(given: argparse.Namespace) -> ExitCode:
 
     settings = read_settings(AgentSettings, given)
     store = Store(settings.state_folder)
+    log.info("looking at the data in %s", settings.data.path)
     try:
         service = Service(settings, store, birth(settings), Notifier(os.environ))
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,6 +53,33 @@ def _check(given: argparse.Namespace) -> ExitCode:
     from edge_agent.settings import AgentSettings  # noqa: PLC0415
 
     return check(read_settings(AgentSettings, given))
+
+
+def _declare_try(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", type=Path, metavar="PROGRAM", help="a training program for LiteRT")
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help=".npz or .csv, a folder of IDX files, a folder a class of images",
+    )
+    parser.add_argument("--steps", type=_count, metavar="N", help="how many batches; without it, one epoch")
+    parser.add_argument("--theta", type=Path, metavar="FILE", help="raw float32 weights to begin with")
+    parser.add_argument("--target", metavar="COLUMN", help="of a .csv; without it, the last one")
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= MAX_STEPS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_STEPS}, not {count}")
+    return count
+
+
+def _try(given: argparse.Namespace) -> ExitCode:
+    from edge_agent.try_program import Trial, try_program  # noqa: PLC0415
+
+    trial = Trial(given.program, given.data, given.theta, given.steps, given.target)
+    return try_program(trial, sys.stdout)
 
 
 if __name__ == "__main__":

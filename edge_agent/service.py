@@ -10,6 +10,7 @@ from random import SystemRandom
 
 from broker import events as broker_events
 from broker import topics, wire
+from broker.advice import advised
 from broker.messages import (
     AgentState,
     Announcement,
@@ -71,11 +72,12 @@ class Service:
         self._core = Lifecycle(settings.device, birth, SystemRandom(), store.load())
         self._downloads = Downloads(store, self._session, self._topics)
         self._uploads = Uploads(store, self._session, self._topics, settings.device)
-        self._trainer = Trainer(settings, store, self._inbox.put, trainer_module)
+        self._trainer = Trainer(settings, store, self._hear_trainer, trainer_module)
         self._connection: str | None = None
         self._exit: ExitCode | None = None
         self._unreachable = 0
         self._dropped: Counter[str] = Counter()
+        self._overflows = 0
         self._vitals_at = 0.0
         self._watchdog_at = 0.0
 
@@ -83,6 +85,9 @@ class Service:
         """Work until told to stop; raises ConfigError for unusable credentials, StorageError for the disk."""
         try:
             self._session.start()
+            log.info(
+                "%s of %s, broker %s", self._settings.device, self._topics.root, self._settings.broker.url
+            )
             self._notifier.ready()
             while self._exit is None:
                 happening = self._inbox.get(self._wait_s(time.monotonic()))
@@ -111,18 +116,20 @@ class Service:
             device,
             self._hear,
             will=self._death,
-            subscriptions=[
-                (self._topics.topic(topics.FEDERATION), 1),
-                (self._topics.topic(topics.ROUND), 1),
-                (self._topics.topic(topics.INBOX, device=device), 1),
-                (self._topics.topic(topics.PRESENCE, device=device), 1),
-            ],
+            subscriptions=[(topic, 1) for topic in self._heard_topics()],
         )
+
+    def _heard_topics(self) -> list[str]:
+        branches = (topics.FEDERATION, topics.ROUND, topics.INBOX, topics.PRESENCE)
+        return [self._topics.filter(branch, device=self._settings.device) for branch in branches]
 
     def _hear(self, event: broker_events.SessionEvent) -> None:
         # Only what others send can come without end.
         if not self._inbox.put(event, droppable=isinstance(event, broker_events.Received)):
             log.debug("the inbox is full: a message was dropped")
+
+    def _hear_trainer(self, said: TrainerSaid) -> None:
+        self._inbox.put(said, droppable=said.droppable)
 
     def _death(self, connection: str) -> Will:
         topic = self._topics.topic(topics.PRESENCE, device=self._settings.device)
@@ -145,17 +152,25 @@ class Service:
         self._trainer.fire(now)
         if now >= self._vitals_at:
             self._vitals_at = now + VITALS_S
-            pids = (os.getpid(), self._trainer.pid)
-            vitals = measure(pid for pid in pids if pid is not None)
-            self._tell(
-                replace(vitals, bytes_up=self._uploads.bytes_up, bytes_down=self._downloads.bytes_down)
-            )
+            self._measure_vitals()
+            self._mend_overflow()
         if self._notifier.watchdog_s and now >= self._watchdog_at:
             self._watchdog_at = now + self._notifier.watchdog_s
             self._notifier.alive()
         deadline = self._core.next_deadline()
         if deadline is not None and now >= deadline:
             self._tell(events.TimerFired())
+
+    def _measure_vitals(self) -> None:
+        vitals = measure(pid for pid in (os.getpid(), self._trainer.pid) if pid is not None)
+        self._tell(replace(vitals, bytes_up=self._uploads.bytes_up, bytes_down=self._downloads.bytes_down))
+
+    def _mend_overflow(self) -> None:
+        """Have the broker send again what it retains: orders may be among what found the inbox full."""
+        if self._overflows != self._inbox.dropped:
+            self._overflows = self._inbox.dropped
+            self._note_drop("overflow", "more came at once than could be read, and was dropped")
+            self._session.subscribe([(topic, 1) for topic in self._heard_topics()])
 
     # What happens outside.
 
@@ -187,14 +202,14 @@ class Service:
         self._unreachable += 1
         # The 1st, 2nd, 4th, 8th ... attempt: a broker away for a day is no thousand lines.
         if self._unreachable.bit_count() == 1:
-            log.warning(
-                "broker unreachable, attempt %d: %s; still trying", self._unreachable, happening.reason
-            )
+            url, why = self._settings.broker.url, advised(happening.reason)
+            log.warning("%s cannot be reached, attempt %d: %s; still trying", url, self._unreachable, why)
 
     @_on.register
     def _refused(self, happening: broker_events.Refused) -> None:
-        log.warning("broker refuses us, %d times in a row: %s", happening.in_a_row, happening.reason)
-        if happening.in_a_row >= self._settings.broker.refusals_before_exit:
+        broker, why = self._settings.broker, advised(happening.reason)
+        log.warning("%s refuses us, %d times in a row: %s", broker.url, happening.in_a_row, why)
+        if happening.in_a_row >= broker.refusals_before_exit:
             log.error("giving up: check username, password_file and certificates of [broker]")
             self._exit = ExitCode.REFUSED_CREDENTIALS
 
@@ -285,8 +300,7 @@ class Service:
 
     @_do.register
     def _start_job(self, effect: effects.Train | effects.Evaluate) -> list[events.Event]:
-        self._trainer.start(effect)
-        return []
+        return [*self._trainer.start(effect)]
 
     @_do.register
     def _stop_training(self, _effect: effects.StopTraining) -> list[events.Event]:
@@ -310,6 +324,8 @@ class Service:
 
     @_do.register
     def _reject(self, effect: effects.Reject) -> list[events.Event]:
+        if effect.warning:
+            self._note_drop("ignored", effect.reason)
         log.debug("ignored: %s", effect.reason)
         return []
 

@@ -11,6 +11,7 @@ blobs/<digest>                whole blobs; beside them, those that are still arr
 import contextlib
 import fcntl
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,7 +23,13 @@ from host.errors import StorageError
 from host.files import file_digest, publish_file, sync_file, write_atomic
 
 MAX_STATE_BYTES = 256 << 10
+# What a download leaves free, for our state, an update, and all else that lives on the disk.
+SPARE_BYTES = 32 << 20
 log = logging.getLogger(__name__)
+
+
+class FolderInUseError(StorageError):
+    """Another agent runs with this state folder."""
 
 
 class Store:
@@ -37,12 +44,14 @@ class Store:
             self._blobs.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / "lock").open("w")
         except OSError as error:
-            raise StorageError(f"state folder {folder} cannot be used: {error}; see state_folder") from None
+            raise StorageError(
+                f"state folder {folder} cannot be used: {error.strerror}; see state_folder"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise StorageError(
+            raise FolderInUseError(
                 f"state folder {folder} belongs to an agent that runs: stop it, or set another state_folder"
             ) from None
 
@@ -54,7 +63,8 @@ class Store:
         """Read the snapshot: a fresh one when there is none or it is damaged, which is then put aside."""
         snapshot = self._checked(self._read())
         pending = snapshot.pending and self._update(snapshot.pending.update.transfer)
-        for leftover in [*self._folder.glob("update-*.update"), self.new_update]:
+        leftovers = [*self._folder.glob("update-*.update"), *self._folder.glob(".*.tmp"), self.new_update]
+        for leftover in leftovers:
             if leftover != pending:
                 leftover.unlink(missing_ok=True)
         return snapshot
@@ -114,6 +124,18 @@ class Store:
         for path in self._blobs.iterdir():
             if path.name.partition(".")[0] not in kept:
                 path.unlink(missing_ok=True)
+
+    def check_room(self, refs: Iterable[BlobRef]) -> None:
+        """Raise StorageError when what is still to come of the kept blobs would fill the disk."""
+        here = sum(512 * path.stat().st_blocks for path in self._blobs.iterdir())
+        needed = sum(ref.size for ref in refs) - here
+        disk = os.statvfs(self._blobs)
+        free = disk.f_bavail * disk.f_frsize
+        if needed > 0 and needed + SPARE_BYTES > free:
+            raise StorageError(
+                f"the round's blobs need {needed >> 20} MiB and {SPARE_BYTES >> 20} MiB to spare, "
+                f"{self._blobs} has {free >> 20} MiB free: free some space, or move state_folder"
+            )
 
     def optimizer_state(self, run: str) -> Path:
         """Where the optimizer's state of a run belongs; that of any other run is deleted."""

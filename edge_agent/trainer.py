@@ -8,6 +8,7 @@ import errno
 import math
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -198,7 +199,7 @@ def _read_state(path: Path) -> list[AnyArray]:
     try:
         with np.load(path, allow_pickle=False) as kept:
             return [kept[f"arr_{i}"] for i in range(len(kept.files))]
-    except (ValueError, OSError, EOFError, KeyError) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         print(f"{path}: kept optimizer state is damaged ({error}); beginning afresh", file=sys.stderr)  # noqa: T201
         return []
 

@@ -31,6 +31,11 @@ class TrainerSaid:
     message: Json | None
     ended: str = ""
 
+    @property
+    def droppable(self) -> bool:
+        """Whether it can come without end, and the next one says it better."""
+        return self.message is not None and self.message.get("event") == "progress"
+
 
 class _Progress(BaseModel):
     event: Literal["progress"]
@@ -91,13 +96,21 @@ class Trainer:
         """The child's process id, while there is a child."""
         return self._child.pid if self._child else None
 
-    def start(self, job: Train | Evaluate) -> None:
-        """Hand a job to the child, and start one first if none is warm."""
+    def start(self, job: Train | Evaluate) -> list[Outcome]:
+        """Hand a job to the child, and start one first if none is warm; the outcome where that fails."""
         self._job, self._idle_until = job, None
-        if self._child is None or not self._child.alive:
-            self._start_child()
-        assert self._child is not None
-        self._child.send(self._request(job))
+        try:
+            request = self._request(job)
+            if self._child is None or not self._child.alive:
+                self._child = self._new_child()
+            self._child.send(request)
+        except OSError as error:
+            self._job = None
+            return [TrainerDied(job.job, f"it cannot be started: {error}"[:MAX_DETAIL])]
+        except ValueError as error:
+            self._job = None
+            return [_failed(job, DeclineReason.CONTRACT, f"the trainer cannot be asked: {error}")]
+        return []
 
     def stop(self) -> None:
         """Kill the child; what it still said is not understood any more."""
@@ -134,18 +147,15 @@ class Trainer:
         if self._idle_s <= 0:
             self.stop()
 
-    def _start_child(self) -> None:
+    def _new_child(self) -> Child:
         self._children += 1
         number = self._children
-        self._child = Child(
+        return Child(
             self._module,
             nice=self._nice,
-            on_message=lambda message: self._tell(TrainerSaid(number, message)),
-            on_exit=lambda how: self._tell(TrainerSaid(number, None, how)),
+            on_message=lambda message: self._hear(TrainerSaid(number, message)),
+            on_exit=lambda how: self._hear(TrainerSaid(number, None, how)),
         )
-
-    def _tell(self, said: TrainerSaid) -> None:
-        self._hear(said)
 
     def _request(self, job: Train | Evaluate) -> Json:
         asked = job.assignment

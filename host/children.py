@@ -33,8 +33,9 @@ Emit = Callable[[Mapping[str, Any]], None]
 class Child:
     """`python -m module` in its own session; it starts at once and ends with us, whatever happens.
 
-    Start it from a thread that outlives it: the kernel kills the child when that thread ends.
-    The callbacks are called from a thread of the child's own, one at a time.
+    Start it from a thread that outlives it: the kernel kills the child when that thread ends. Raises OSError
+    when the machine cannot start a process now. The callbacks are called from a thread of the child's own,
+    one at a time.
     """
 
     def __init__(
@@ -43,33 +44,28 @@ class Child:
         *,
         arguments: Sequence[str] = (),
         nice: int = 0,
-        on_message: Callable[[Json], None],
-        on_exit: Callable[[str], None],
+        on_message: Callable[[Json], object],
+        on_exit: Callable[[str], object],
     ) -> None:
         self._on_message, self._on_exit = on_message, on_exit
         self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._ending = threading.Lock()
         self._killed = False
-        answers, answer_end = os.pipe()
-        output, output_end = os.pipe()
-        self._process = subprocess.Popen(  # noqa: S603  the module is ours, the arguments are no shell's
-            [sys.executable, "-P", "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=output_end,
-            stderr=output_end,
-            pass_fds=(answer_end,),
-            start_new_session=True,
-            # The child imports what we can import, wherever it was started.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},  # noqa: PTH109
-        )
-        os.close(answer_end)
-        os.close(output_end)
-        self.pid = self._process.pid
-        self._forwarder = threading.Thread(target=self._forward, args=(os.fdopen(output, "rb"),), daemon=True)
-        self._reader = threading.Thread(target=self._read, args=(os.fdopen(answers, "rb"),), daemon=True)
-        self.send({"pipe": answer_end, "parent": os.getpid(), "nice": nice})
-        self._forwarder.start()
-        self._reader.start()
+        answers, answer_end = _pipe()
+        output, output_end = _pipe()
+        with answer_end, output_end:
+            try:
+                self._process = _start(module, arguments, answer_end, output_end)
+            except OSError:
+                answers.close()
+                output.close()
+                raise
+            self.pid = self._process.pid
+            self._forwarder = threading.Thread(target=self._forward, args=(output,), daemon=True)
+            self._reader = threading.Thread(target=self._read, args=(answers,), daemon=True)
+            self.send({"pipe": answer_end.fileno(), "parent": os.getpid(), "nice": nice})
+        for thread in (self._forwarder, self._reader, threading.Thread(target=self._sweep, daemon=True)):
+            thread.start()
 
     @property
     def alive(self) -> bool:
@@ -99,10 +95,22 @@ class Child:
 
     def _end(self) -> None:
         if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._kill_group()
         self._process.wait()
         self._close_stdin()
+
+    def _sweep(self) -> None:
+        """End what the child leaves behind, which may hold our pipes open.
+
+        While nobody has asked for the child's status, its number stays that of its group.
+        """
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _close_stdin(self) -> None:
         assert self._process.stdin is not None
@@ -149,6 +157,26 @@ class Child:
                 if text.strip():
                     self._last_lines.append(text.strip()[:300])
                 sys.stderr.write(text)
+
+
+def _pipe() -> tuple[IO[bytes], IO[bytes]]:
+    reading, writing = os.pipe()
+    return os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
+
+
+def _start(
+    module: str, arguments: Sequence[str], answers: IO[bytes], output: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603  the module is ours, the arguments are no shell's
+        [sys.executable, "-P", "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        pass_fds=(answers.fileno(),),
+        start_new_session=True,
+        # The child imports what we can import, wherever it was started.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},  # noqa: PTH109
+    )
 
 
 def ask_once(module: str, request: Mapping[str, Any], timeout_s: float, *, nice: int = 0) -> Json:

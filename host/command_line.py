@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from host.errors import ConfigError, DataError, MidgeError
@@ -16,18 +17,26 @@ from host.logs import LEVELS, configure_logging
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-EPILOG = "Exit codes: " + " ".join(f"{code:d} {code.help}" for code in ExitCode)
+EPILOG = "exit status:\n" + "\n".join(f"  {code:<4d}{code.help}" for code in ExitCode)
 
 log = logging.getLogger(__name__)
 Verb = Callable[[argparse.Namespace], ExitCode]
+Declare = Callable[[argparse.ArgumentParser], object]
 M = TypeVar("M", bound="BaseModel")
 
 
 def run_command(
-    name: str, description: str, verbs: Mapping[str, tuple[Verb, str]], arguments: Sequence[str] | None
+    name: str,
+    description: str,
+    verbs: Mapping[str, tuple[Verb, str]],
+    arguments: Sequence[str] | None,
+    own: Mapping[str, Declare] = MappingProxyType({}),
 ) -> int:
-    """Run the verb that the command line names; every error ends as one line and an ExitCode."""
-    given = _parser(name, description, verbs).parse_args(arguments)
+    """Run the verb that the command line names; every error ends as one line and an ExitCode.
+
+    A verb in `own` declares arguments of its own, and reads no settings.
+    """
+    given = _parser(name, description, verbs, own).parse_args(arguments)
     configure_logging(given.log_level, os.environ)
     verb: Verb = given.verb
     try:
@@ -54,20 +63,27 @@ def read_settings(model: type[M], given: argparse.Namespace) -> M:
     return load_settings(model, given.config, overrides, os.environ)
 
 
-def _parser(name: str, description: str, verbs: Mapping[str, tuple[Verb, str]]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(name, description=description, epilog=EPILOG)
+def _parser(
+    name: str, description: str, verbs: Mapping[str, tuple[Verb, str]], own: Mapping[str, Declare]
+) -> argparse.ArgumentParser:
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(name, description=description, epilog=EPILOG, formatter_class=as_written)
     parser.add_argument("--version", action="version", version=f"midge {version('midge')}")
     commands = parser.add_subparsers(required=True, metavar="VERB")
     for word, (verb, what) in verbs.items():
         command = commands.add_parser(word, help=what)
-        command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="a setting, such as broker.url=mqtt://pi",
-        )
+        own.get(word, _declare_settings)(command)
         command.add_argument("--log-level", choices=LEVELS, default="info")
         command.set_defaults(verb=verb)
     return parser
+
+
+def _declare_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting, such as broker.url=mqtt://pi",
+    )

@@ -19,8 +19,8 @@ class ExitCode(IntEnum):
     OK = 0, "The work is done, or the process was asked to stop."
     FAILED = 1, "Something went wrong that a restart may cure; the last line of the log says what."
     USAGE = 2, "The command line was not understood; see --help."
-    UNREACHABLE = 69, "The broker or the aggregator did not answer in time."
     BAD_DATA = 65, "The given data or model could not be used; nothing was changed."
+    UNREACHABLE = 69, "The broker or the aggregator cannot be reached, or did not answer in time."
     REFUSED_CREDENTIALS = 77, "The broker refused user name, password or certificate several times in a row."
     BAD_CONFIG = (
         78,

@@ -9,14 +9,18 @@ READ_BLOCK_BYTES = 1 << 20
 
 
 def write_atomic(path: Path, parts: bytes | Iterable[bytes]) -> None:
-    """Put `parts` at `path` so that a power cut leaves the old file or the new one."""
+    """Put `parts` at `path` so that a power cut leaves the old file or the new one; a full disk, the old."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        for part in (parts,) if isinstance(parts, bytes) else parts:
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-    publish_file(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            for part in (parts,) if isinstance(parts, bytes) else parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        publish_file(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def publish_file(temporary: Path, path: Path) -> None:

@@ -1,7 +1,6 @@
 """One bounded queue between the threads that notice things and the one loop that acts on them."""
 
-import threading
-from collections import deque
+import queue
 from typing import Generic, TypeVar
 
 Event = TypeVar("Event")
@@ -12,23 +11,21 @@ class Inbox(Generic[Event]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._events: deque[Event] = deque()
-        self._arrived = threading.Condition()
+        # Of all queues, this one may be put to by a signal handler in the middle of its own `get`.
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.dropped = 0
 
     def put(self, event: Event, *, droppable: bool = False) -> bool:
         """Add an event; a droppable one is dropped and counted (False) while the queue is full."""
-        with self._arrived:
-            if droppable and len(self._events) >= self._limit:
-                self.dropped += 1
-                return False
-            self._events.append(event)
-            self._arrived.notify()
-            return True
+        if droppable and self._events.qsize() >= self._limit:
+            self.dropped += 1
+            return False
+        self._events.put(event)
+        return True
 
     def get(self, timeout_s: float | None) -> Event | None:
         """The oldest event, or None when none came in time."""
-        with self._arrived:
-            if not self._events:
-                self._arrived.wait(timeout_s)
-            return self._events.popleft() if self._events else None
+        try:
+            return self._events.get(timeout=timeout_s)
+        except queue.Empty:
+            return None

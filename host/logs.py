@@ -7,6 +7,8 @@ from collections.abc import Mapping
 LEVELS = ("debug", "info", "warning", "error")
 # The journal stamps each line itself, and reads the syslog priority in front of it.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+# A terminal obeys these, and the journal hides a line that has one.
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "?") | {ord("\n"): " | ", ord("\t"): " "}
 
 
 class _OneLine(logging.Formatter):
@@ -14,7 +16,7 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return text if record.exc_info else text.replace("\n", " | ")
+        return text if record.exc_info else text.translate(_CONTROLS)
 
 
 class _ForJournal(_OneLine):

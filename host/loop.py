@@ -11,6 +11,10 @@ from host.inbox import Inbox
 Action: TypeAlias = Callable[[], None]
 Result = TypeVar("Result")
 
+# Python runs a signal's handler between two steps of the main thread: one that comes in the instant before
+# the thread begins to wait is noticed when the wait ends, so none lasts for ever.
+LONGEST_WAIT_S = 2.0
+
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +44,8 @@ class Loop:
             due, now = next_deadline(), time.monotonic()
             if due is not None and due <= now:
                 on_deadline()
-            action = self._inbox.get(None if due is None else max(0.0, due - now))
+            wait_s = LONGEST_WAIT_S if due is None else min(max(0.0, due - now), LONGEST_WAIT_S)
+            action = self._inbox.get(wait_s)
             if action is not None:
                 action()
 

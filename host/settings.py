@@ -38,7 +38,7 @@ def load_settings(
     sources = {
         "--set": {**_from_variables(model, named, "--set"), **_unknown(model, given)},
         "environment": _from_variables(model, environment, "environment"),
-        str(path) if path else "settings": _from_file(path) if path else {},
+        str(path) if path else "without --config": _from_file(path) if path else {},
     }
     merged: Values = {}
     for values in reversed(sources.values()):

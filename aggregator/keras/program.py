@@ -10,7 +10,8 @@ from aggregator.keras.weights import Model, layout_of
 from broker.program import KerasBody, Program
 from host.errors import ConfigError
 
-RUNTIME = "keras"
+KERAS = "keras"
+LITERT = "litert"
 
 
 def export(model: Model) -> Program:
@@ -23,9 +24,18 @@ def export(model: Model) -> Program:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"the model cannot travel: {fault}") from None
-    program = Program(layout=layout_of(model), runtime=RUNTIME, body=body.to_json())
+    program = Program(layout=layout_of(model), runtime=KERAS, body=body.to_json())
     _rehearse(body, program)
     return program
+
+
+def export_for_litert(model: Model, batch: int) -> Program:
+    """Convert the model and its training for LiteRT; raises ConfigError naming what does not convert."""
+    # The converter and LiteRT are loaded only for runs that ask for them.
+    from aggregator.keras.litert.export import export_litert  # noqa: PLC0415
+
+    body = export_litert(model, batch=batch)
+    return Program(layout=layout_of(model), runtime=LITERT, body=body.to_json())
 
 
 def _rehearse(body: KerasBody, program: Program) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.keras.determinism import keras
-from aggregator.keras.program import export
+from aggregator.keras.program import KERAS, export, export_for_litert
 from aggregator.keras.weights import Model, layout_of, set_theta, theta_of
 from aggregator.taskfile import TaskFile
 from broker.contract import DataContract
@@ -44,9 +44,12 @@ class KerasTask:
         """How many held-out examples there are."""
         return 0 if self.test_data is None else len(self.test_data[0])
 
-    def export(self) -> Program:
-        """The program for devices; raises ConfigError when the model has parts that only code describes."""
-        return export(self.model)
+    def export(self, runtime: str, batch: int) -> Program:
+        """The program for devices with this runtime, in batches of `batch` rows.
+
+        Raises ConfigError when the model has parts that only code describes, or that do not convert.
+        """
+        return export(self.model) if runtime == KERAS else export_for_litert(self.model, batch)
 
     def theta(self) -> Theta:
         """The weights at hand: float32[P]."""

@@ -45,7 +45,7 @@ class Task(Protocol):
     def test_examples(self) -> int:
         """How many examples `measure` measures on; 0 when there are none."""
 
-    def export(self) -> Program:
+    def export(self, runtime: str, batch: int, /) -> Program:
         """The program for devices; raises ConfigError."""
 
     def theta(self) -> Theta:
@@ -71,7 +71,8 @@ class _Request(BaseModel):
 class BuildRequest(_Request):
     """Run the task file and write `theta.f32` and `program.json` into `folder`.
 
-    `initial`, a model file or a raw theta (`.f32`), takes the place of freshly drawn weights.
+    `initial`, a model file or a raw theta (`.f32`), takes the place of freshly drawn weights. `runtime` is
+    what devices train a Keras model with; a LiteRT program is for batches of `batch_size`.
     """
 
     verb: Literal["build"] = "build"
@@ -79,6 +80,8 @@ class BuildRequest(_Request):
     folder: Path
     seed: int
     initial: Path | None = None
+    runtime: str = "keras"
+    batch_size: int = 32
 
 
 class EvaluateRequest(_Request):
@@ -113,7 +116,7 @@ class Worker:
         task = self._load(request.task, request.seed)
         if request.initial is not None:
             task.set_theta(_initial(request.initial, task))
-        program = task.export()
+        program = task.export(request.runtime, request.batch_size)
         theta = task.theta()
         if not np.isfinite(theta).all():
             raise ConfigError("the first weights are not finite; check the task file or the initial file")

@@ -8,7 +8,7 @@ import json
 import sys
 
 from aggregator.keras.inference import outputs_of
-from aggregator.keras.program import RUNTIME, export
+from aggregator.keras.program import KERAS, export
 from aggregator.keras.task import load_task
 from aggregator.keras.weights import set_theta, theta_of
 from deploy.demo.solos import SoloRequest
@@ -23,7 +23,7 @@ from host.errors import DataError
 def train_alone(request: SoloRequest) -> Matrix:
     """Train, save the model as `request.model`, and compare it with the truth; raises MidgeError."""
     # It sets TensorFlow's threads, which it can only before a model is there.
-    runtime = create(RUNTIME)
+    runtime = create(KERAS)
     task = load_task(request.task, request.seed)
     if task.test_data is None:
         raise DataError(f"{request.task}: the task has no held-out examples to compare with")

@@ -42,12 +42,14 @@ class Lesson:
 
 def digits() -> Lesson:
     """Show the 1797 digits that come with scikit-learn; a device has about three hundred of them."""
-    return Lesson("digits", rounds=20, settings={"epochs": 3, "batch_size": 32}, pool=_digits)
+    settings: Mapping[str, SettingValue] = {"runtime": "litert", "epochs": 3, "batch_size": 32}
+    return Lesson("digits", rounds=20, settings=settings, pool=_digits)
 
 
 def mnist(folder: Path) -> Lesson:
     """Show MNIST, from its four IDX files: few rounds of long local training, on all that a device has."""
     settings: Mapping[str, SettingValue] = {
+        "runtime": "litert",
         "epochs": 10,
         "batch_size": 64,
         "validation_fraction": 0.0,

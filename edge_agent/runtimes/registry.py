@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 GROUP = "midge.runtimes"
 # What a runtime of ours imports that the base installation does not bring.
-_NEEDS = {"edge_agent.runtimes.keras": ("tensorflow", "keras")}
+_NEEDS = {
+    "edge_agent.runtimes.keras": ("tensorflow", "keras"),
+    # No wheel of it exists for 32-bit systems.
+    "edge_agent.runtimes.litert": ("ai_edge_litert",),
+}
 
 
 def available() -> tuple[str, ...]:

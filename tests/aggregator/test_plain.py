@@ -42,7 +42,7 @@ def load(folder: Path, **change: str) -> PlainTask:
 
 def test_weights_contract_and_program_are_the_files(tmp_path: Path) -> None:
     task = load(tmp_path)
-    program = task.export()
+    program = task.export("keras", 32)
     assert task.contract.classes == ("red", "green", "blue")
     assert task.theta().tolist() == [1] * 12 + [0] * 3
     assert program.layout == task.layout == Layout(trainable=((4, 3), (3,)))
@@ -51,7 +51,7 @@ def test_weights_contract_and_program_are_the_files(tmp_path: Path) -> None:
 
 def test_program_and_evaluation_may_be_missing(tmp_path: Path) -> None:
     task = load(tmp_path, tail="del program, evaluate\n")
-    assert task.export().body == ""
+    assert task.export("keras", 32).body == ""
     assert task.measure() is None
     assert task.test_examples == 0
 
@@ -126,5 +126,5 @@ def test_what_is_wrong_with_a_task_is_said(tmp_path: Path, change: dict[str, str
 
 def use(task: PlainTask) -> None:
     """What the worker asks of a task when it is built."""
-    task.export()
+    task.export("keras", 32)
     task.measure()

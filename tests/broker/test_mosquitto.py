@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.events import Connected, Disconnected, Refused
+from broker.events import Disconnected, Refused
 from broker.mosquitto import Mosquitto, find_mosquitto
-from broker.topics import FEDERATION, OFFER, Role, Topics
+from broker.topics import FEDERATION, Topics
 from host.errors import ChildError, ConfigError
 from tests.broker.peer import PATIENCE_S, Peer
 from tests.conftest import USERS
@@ -54,19 +54,6 @@ def test_settings_are_of_the_brokers_federation_and_prefix(tmp_path: Path) -> No
         assert broker.settings("pi-1").topics == topics
         with Peer(broker.settings("pi-1"), "pi-1") as peer:
             assert peer.send("site/hall/v1/lab/devices/pi-1/offer", b"x").ok
-
-
-def test_a_user_added_while_it_runs_is_let_in_and_the_others_stay(
-    mosquitto: Mosquitto, topics: Topics
-) -> None:
-    with Peer(mosquitto.settings("pi-1"), "pi-1") as old:
-        mosquitto.add_user("pi-9", Role.DEVICE)
-        new = Peer(mosquitto.settings("pi-9"), "pi-9")
-        assert isinstance(new.inbox.get(PATIENCE_S), Connected)  # at the first attempt
-        assert new.send(topics.topic(OFFER, device="pi-9"), b"x").ok
-        new.session.stop()
-        assert old.send(topics.topic(OFFER, device="pi-1"), b"x").ok
-        assert old.session.connected
 
 
 def test_an_unknown_user_is_refused(mosquitto: Mosquitto) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.layout import Layout
-from broker.program import MAX_DEPTH, MAX_PROGRAM_BYTES, KerasBody, Program
+from broker.messages import MAX_PROGRAM_BYTES
+from broker.program import MAX_DEPTH, KerasBody, Program
 from host.errors import WireError
 
 PROGRAM = Program(layout=Layout(trainable=((3, 2), (2,)), state=((2,),)), runtime="keras", body='{"ü": 1}')

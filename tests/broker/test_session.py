@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
+from broker.messages import MAX_CHUNK_BYTES
 from broker.mosquitto import Mosquitto
-from broker.session import Session, Will
+from broker.session import MAX_PACKET_BYTES, Session, Will
 from broker.settings import BrokerSettings
 from broker.topics import FEDERATION, HEARTBEAT, INBOX, OFFER, PRESENCE, Topics
 from host.errors import ConfigError
 from host.inbox import Inbox
 from tests.broker.peer import PATIENCE_S, Peer
 
+OPEN_FILES = Path("/proc/self/fd")
 CHILD = """
 import sys, threading
 from pathlib import Path
@@ -366,3 +368,47 @@ def test_pauses_are_jittered_and_bounded(device: BrokerSettings) -> None:
         pauses = [session._pause_s(attempt) for _ in range(300)]
         assert 0 <= min(pauses) < ceiling / 4
         assert ceiling * 3 / 4 < max(pauses) <= ceiling
+
+
+def test_the_broker_keeps_what_is_larger_than_any_message_from_us(
+    mosquitto: Mosquitto, device: BrokerSettings, topics: Topics
+) -> None:
+    topic = topics.topic(FEDERATION)
+    with (
+        Peer(mosquitto.settings("aggregator"), "aggregator") as aggregator,
+        Peer(device, "pi-1", topic) as peer,
+    ):
+        largest = bytes(MAX_CHUNK_BYTES)
+        assert aggregator.send(topic, largest).ok
+        assert peer.until(Received).payload == largest
+        assert aggregator.send(topic, bytes(MAX_PACKET_BYTES)).ok
+        assert aggregator.send(topic, b"last").ok
+        assert peer.receive_until(b"last") == []
+        assert peer.session.connected
+
+
+def test_an_attempt_to_connect_is_not_waited_for(device: BrokerSettings) -> None:
+    with socket.socket() as full, socket.socket() as filler:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        filler.connect(full.getsockname())
+        url = f"mqtt://127.0.0.1:{full.getsockname()[1]}"
+        peer = Peer(device.model_copy(update={"url": url, "connect_timeout_s": 60}), "pi-1")
+        peer.session.stop()
+        assert peer.session._thread.is_alive()
+    # Nobody is there any more: the attempt ends.
+    peer.session._thread.join(PATIENCE_S)
+    assert not peer.session._thread.is_alive()
+
+
+def test_connections_one_after_the_other_leave_nothing_open(device: BrokerSettings, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("wrong")
+    before, threads = len(list(OPEN_FILES.iterdir())), threading.active_count()
+    for change in ({"password_file": password}, {"url": "mqtt://127.0.0.1:1"}):
+        peer = Peer(device.model_copy(update=change), "pi-1")
+        for _ in range(20):
+            peer.until(Refused if "password_file" in change else Unreachable)
+        peer.session.stop()
+    assert len(list(OPEN_FILES.iterdir())) == before
+    assert threading.active_count() == threads

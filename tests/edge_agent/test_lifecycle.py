@@ -1,9 +1,10 @@
-from typing import cast
+from typing import cast, get_args
 
 import pytest
 
 from broker import topics
 from broker.messages import (
+    MAX_PROGRAM_BYTES,
     AgentState,
     DeclineReason,
     Heartbeat,
@@ -16,7 +17,7 @@ from broker.messages import (
 )
 from edge_agent import effects, events
 from edge_agent.events import FetchFault
-from edge_agent.lifecycle import Lifecycle
+from edge_agent.lifecycle import RULES
 from edge_agent.presence import REMEMBERED_CONNECTIONS
 from edge_agent.seeds import derive_seed
 from edge_agent.snapshot import RoundKey, Snapshot
@@ -439,7 +440,7 @@ def test_a_delayed_birth_of_our_own_is_no_other_machine(world: World) -> None:
 def test_only_the_latest_connections_are_remembered(world: World) -> None:
     for number in range(100):
         world.tell(events.Connected(f"{number:016x}"))
-    assert len(world.core._presence._former) == REMEMBERED_CONNECTIONS
+    assert len(world.core._c.presence._former) == REMEMBERED_CONNECTIONS
 
 
 def test_our_own_birth_and_older_ones_are_no_other_machine(world: World) -> None:
@@ -493,4 +494,31 @@ def test_every_transition_of_the_table_has_a_reason_and_a_way_back() -> None:
 
 def test_a_transition_outside_the_table_is_a_fault(world: World) -> None:
     with pytest.raises(AssertionError, match="in no table"):
-        Lifecycle._enter(world.core, AgentState.UPLOADING)
+        world.core._c.enter(AgentState.UPLOADING)
+
+
+def test_a_program_larger_than_any_is_declined_and_not_fetched(world: World) -> None:
+    world.tell(events.Connected(OURS))
+    world.tell(announcement(1, assignment(program=blob("1", MAX_PROGRAM_BYTES + 1))))
+    (report,) = cast("list[Report]", world.said(topics.REPORT))
+    assert report.declined is DeclineReason.PROGRAM
+    assert world.all(effects.Fetch) == []
+
+
+def test_an_aggregator_of_an_older_session_is_a_warning_for_people(world: World) -> None:
+    world.tell(federation(10), federation(9))
+    (reject,) = world.all(effects.Reject)
+    assert reject.warning
+    assert "delete state.json" in reject.reason
+    world.tell(announcement(1, None, session=9))
+    assert not world.all(effects.Reject)[0].warning
+
+
+def test_an_evaluation_is_done_though_the_rounds_update_was_lost(world: World) -> None:
+    world.begin_uploading()
+    world.tell(events.UpdateLost(UPDATE.transfer, "disk gone"), announcement(2, assignment(1, "evaluating")))
+    assert state(world) == "fetching"
+
+
+def test_there_is_a_rule_for_every_event() -> None:
+    assert set(RULES) == set(get_args(events.Event))

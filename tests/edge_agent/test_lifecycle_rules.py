@@ -154,8 +154,8 @@ class AgentRules(RuleBasedStateMachine):
     @invariant()
     def nothing_grows(self) -> None:
         core = self.world.core
-        assert len(core._presence._former) <= REMEMBERED_CONNECTIONS
-        assert core._work is None or len(core._work.missing) <= 2
+        assert len(core._c.presence._former) <= REMEMBERED_CONNECTIONS
+        assert core._c.work is None or len(core._c.work.missing) <= 2
 
     def teardown(self) -> None:
         """Once the network heals, a pending update is offered, answered and gone."""

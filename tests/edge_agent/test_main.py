@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from broker.mosquitto import Mosquitto
 from broker.topics import PRESENCE, Topics
 from broker.wire import decode
 from edge_agent.main import main
+from edge_agent.store import Store
 from host.exits import ExitCode
 from tests.broker.peer import Peer
 
@@ -146,3 +148,21 @@ def test_a_terminated_agent_says_goodbye_and_exits_with_0(
     assert agent.returncode == ExitCode.OK
     assert "connected to mqtt://" in errors
     assert "Traceback" not in errors
+
+
+def test_a_check_beside_a_running_agent_finds_nothing_wrong(
+    mosquitto: Mosquitto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = settings_file(tmp_path, mosquitto)
+    with closing(Store(tmp_path / "state")):
+        assert main(["check", "--config", str(path)]) == ExitCode.OK
+    assert "used by an agent that runs now" in capsys.readouterr().out
+
+
+def test_a_check_shows_some_of_many_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = settings_file(tmp_path)
+    np.savez(tmp_path / "data.npz", x=np.zeros((25, 4), np.float32), y=np.arange(25))
+    main(["check", "--config", str(path)])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "data" in line]
+    assert line.startswith("ok    data: examples 25, shape [4], labels {'0': 1, '1': 1, ")
+    assert line.endswith("'19': 1} and 5 more")

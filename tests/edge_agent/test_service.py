@@ -308,3 +308,22 @@ def test_of_two_machines_with_one_id_the_older_keeps_quiet(
         assert aggregator.hear(OFFER, Offer).round == 1
         assert first.service._core.state is AgentState.DISPLACED
         assert second.service._core.state is AgentState.UPLOADING
+
+
+def test_orders_that_found_the_inbox_full_are_asked_for_again(
+    aggregator: Aggregator, start: Callable[[], Agent], caplog: pytest.LogCaptureFixture
+) -> None:
+    overflow = Heard("the inbox is full")
+    logger = logging.getLogger("edge_agent")
+    logger.addHandler(overflow)
+    caplog.set_level(logging.DEBUG, "edge_agent")
+    agent = start()
+    aggregator.hear(PRESENCE, Presence)
+    theta = aggregator.blob(f"{'train':-<40000}".encode())
+    asked = assignment(theta=theta, program=aggregator.blob(PROGRAM))
+    agent.service._inbox._limit = 0
+    aggregator.say(ROUND, Announcement(session=5, sequence=1, assignment=asked))
+    assert overflow.came.wait(30)
+    agent.service._inbox._limit = 256
+    assert aggregator.hear(OFFER, Offer).round == 1
+    logger.removeHandler(overflow)

@@ -12,7 +12,7 @@ import pytest
 
 from broker.messages import BlobRef, Offer
 from edge_agent.snapshot import RoundKey, Snapshot
-from edge_agent.store import Store
+from edge_agent.store import SPARE_BYTES, Store
 from host.errors import StorageError
 
 CONTENT = bytes(range(256)) * 10
@@ -237,4 +237,31 @@ def test_a_full_disk_is_told_with_a_remedy(
     with pytest.raises(StorageError, match=r"No space left.*free some space"):
         store.save(Snapshot(session=2))
     monkeypatch.undo()
+    assert not list(folder.glob(".*.tmp"))
     assert json.loads((folder / "state.json").read_bytes())["session"] == 1
+
+
+def test_a_blob_that_would_fill_the_disk_is_refused_before_it_is_fetched(store: Store, folder: Path) -> None:
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    small = BlobRef(digest="a" * 64, size=5000, chunk_bytes=1024)
+    store.check_room([small])
+    huge = small.model_copy(update={"digest": "b" * 64, "size": free - SPARE_BYTES + (8 << 20)})
+    with pytest.raises(StorageError, match=r"MiB free: free some space, or move state_folder"):
+        store.check_room([small, huge])
+
+
+def test_what_is_on_the_disk_already_needs_no_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = BlobRef(digest="a" * 64, size=4096, chunk_bytes=1024)
+    store.blob(ref).write_bytes(bytes(4096))
+    with store.blob(ref).open("rb") as file:
+        os.fsync(file.fileno())
+    monkeypatch.setattr("edge_agent.store.SPARE_BYTES", 1 << 60)
+    store.check_room([ref])
+
+
+def test_unfinished_files_are_swept(store: Store, folder: Path) -> None:
+    (folder / ".training.update.tmp").write_bytes(b"half")
+    (folder / ".optimizer-run-a.state.tmp").write_bytes(b"half")
+    store.load()
+    assert not list(folder.glob(".*.tmp"))

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -5,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from broker.messages import DeclineReason
+from broker.messages import Announcement, DeclineReason
+from broker.wire import MAX_MESSAGE_BYTES, encode
 from edge_agent.data.settings import NpzSettings
 from edge_agent.effects import Evaluate, Train
 from edge_agent.events import Evaluated, Trained, TrainerDied, TrainingFailed, TrainingProgressed
@@ -158,3 +160,33 @@ def test_the_data_is_looked_at_in_a_child() -> None:
     assert inspect_data({}, nice=0, module=STUB)["examples"] == 7
     with pytest.raises(ChildError, match="ended before it answered"):
         inspect_data({}, nice=0, module="tests.edge_agent.agent_world")
+
+
+def test_a_machine_that_cannot_start_a_process_is_told_and_tried_again(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = bench()
+    job = Train(1, assignment(), assignment().settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/no/python")
+        (died,) = here.trainer.start(job)
+    assert isinstance(died, TrainerDied)
+    assert "cannot be started" in died.detail
+    here.train(2)
+    assert isinstance(here.outcome(), Trained)
+
+
+def test_a_contract_too_large_to_hand_over_fails_the_job_only(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    names = tuple(f"{number:04}" + "\x01" * 56 for number in range(4096))
+    asked = assignment(contract={"shape": (4,), "classes": names})
+    assert len(encode(Announcement(session=1, sequence=1, assignment=asked))) <= MAX_MESSAGE_BYTES
+    (failed,) = here.trainer.start(Train(1, asked, asked.settings))
+    assert isinstance(failed, TrainingFailed)
+    assert failed.reason is DeclineReason.CONTRACT
+
+
+def test_only_progress_may_be_dropped() -> None:
+    assert TrainerSaid(1, {"event": "progress", "progress": 0.5}).droppable
+    for said in (TrainerSaid(1, {"event": "trained"}), TrainerSaid(1, {}), TrainerSaid(1, None, "gone")):
+        assert not said.droppable

@@ -1,6 +1,8 @@
 """Downloads and uploads of the agent through a real broker."""
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -162,3 +164,31 @@ def test_nothing_waits_for_a_connection_that_is_not_there(store: Store, device: 
     assert uploads.send(update, (0, 1)) == []
     assert not uploads._waiting
     assert not uploads._in_flight
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(
+    store: Store, device: Peer, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.store.SPARE_BYTES", 1 << 60)
+    downloads = Downloads(store, device.session, topics)
+    (outcome,) = downloads.fetch([REF], 0)
+    assert isinstance(outcome, FetchFailed)
+    assert outcome.fault is FetchFault.STORAGE
+    assert downloads.next_deadline() is None
+
+
+def test_a_disk_that_fills_up_gets_back_what_had_arrived(
+    store: Store, device: Peer, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloads = Downloads(store, device.session, topics)
+    downloads.fetch([REF], 0)
+    assert downloads.chunk(REF.digest, 0, CONTENT[:1024], 0) == []
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    (outcome,) = downloads.chunk(REF.digest, 1, CONTENT[1024:2048], 0)
+    assert isinstance(outcome, FetchFailed)
+    assert outcome.fault is FetchFault.STORAGE
+    assert not list(store.blob(REF).parent.iterdir())

@@ -3,6 +3,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Queue
@@ -13,6 +14,7 @@ import pytest
 from host.children import MAX_LINE_BYTES, Child
 
 WAIT_S = 30
+OPEN_FILES = Path("/proc/self/fd")
 PROJECT = Path(__file__).parents[2]
 
 CHILD = """
@@ -40,6 +42,14 @@ def handle(request, emit):
             emit({"pid": child.pid})
             while True:
                 pass
+        case "leave":
+            child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            emit({"pid": child.pid})
+            os._exit(4)
+        case "fork":
+            if os.fork() == 0:
+                signal.pause()
+            os._exit(5)
         case "spin":
             emit({"pid": os.getpid()})
             while True:
@@ -218,3 +228,40 @@ def test_the_child_of_a_killed_parent_ends_in_the_middle_of_its_work(start: Star
         child = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
     assert ended(child)
+
+
+def test_what_a_child_leaves_behind_is_ended(start: Start, seen: Seen) -> None:
+    start().send({"verb": "leave"})
+    left = seen.message()["pid"]
+    assert seen.exit() == "exit status 4"
+    assert ended(left)
+
+
+def test_the_end_of_a_child_is_told_though_its_fork_holds_the_pipe(start: Start, seen: Seen) -> None:
+    start().send({"verb": "fork"})
+    assert seen.exit() == "exit status 5"
+
+
+def test_a_child_that_cannot_be_started_leaves_nothing_open(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/python")
+    before = sorted(OPEN_FILES.iterdir())
+    with pytest.raises(FileNotFoundError):
+        start()
+    assert sorted(OPEN_FILES.iterdir()) == before
+
+
+def test_children_one_after_the_other_leave_nothing_open(start: Start, seen: Seen) -> None:
+    start().kill()
+    before, threads = len(list(OPEN_FILES.iterdir())), threading.active_count()
+    for how in ("die", "exit", "spin"):
+        child = start()
+        child.send({"verb": how})
+        if how == "spin":
+            seen.message()
+        else:
+            seen.exit()
+        child.kill()
+    assert len(list(OPEN_FILES.iterdir())) == before
+    assert threading.active_count() <= threads

@@ -128,7 +128,7 @@ def test_settings_come_from_the_line_above_the_environment_above_the_file(
         (["--set", "name"], "--set name: write it as KEY=VALUE"),
         (["--set", "broker.url=x", "--set", "nam=x"], "--set: nam: is not a setting; did you mean name?"),
         (["--set", "broker.url=x", "--set", "broker.port=x"], "--set: broker.port: "),
-        ([], "settings: broker: is missing"),
+        ([], "without --config: broker: is missing"),
         (["--config", "/nowhere.toml"], "/nowhere.toml: cannot be read: No such file or directory"),
     ],
 )

@@ -1,3 +1,4 @@
+import signal
 import threading
 
 from hypothesis import given
@@ -43,3 +44,14 @@ def test_only_what_is_not_droppable_goes_beyond_the_limit(steps: list[tuple[bool
         accepted = inbox.put(number, droppable=droppable)
         assert accepted == (not droppable or len(expected) < limit)
         expected += [number] if accepted else []
+
+
+def test_a_signal_handler_may_put_in_the_middle_of_a_get() -> None:
+    inbox: Inbox[int] = Inbox(1)
+    handler = signal.signal(signal.SIGALRM, lambda *_: inbox.put(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        assert [inbox.get(10) for _ in range(200)] == [1] * 200
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)

@@ -33,3 +33,9 @@ def test_what_is_below_the_level_is_not_shown(capsys: pytest.CaptureFixture[str]
     configure_logging("warning", {})
     logging.getLogger("x").info("hidden")
     assert capsys.readouterr().err == ""
+
+
+def test_nothing_that_a_terminal_obeys_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", {})
+    logging.getLogger("x").info("a\tb \x1b[2J\rc \x9b ü")
+    assert capsys.readouterr().err.endswith("a b ?[2J?c ? ü\n")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import host.loop
 from host.loop import Jobs, Loop
 
 
@@ -177,3 +178,24 @@ def test_closing_waits_for_the_running_job_and_quietly_forgets_the_others(
     jobs.close()
     assert ran == ["first"]
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_an_idle_loop_looks_up_now_and_then(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that came in the instant before the wait has its handler run only after it."""
+    monkeypatch.setattr(host.loop, "LONGEST_WAIT_S", 0.001)
+    left = [3]
+
+    def count() -> None:
+        left[0] -= 1
+        if not left[0]:
+            loop.stop()
+
+    for due in (None, time.monotonic() + 1e6):
+        left[0] = 3
+        loop = Loop()
+
+        def next_deadline(due: float | None = due) -> float | None:
+            count()
+            return due
+
+        loop.run(next_deadline, nothing)

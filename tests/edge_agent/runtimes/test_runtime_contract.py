@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,13 +39,10 @@ def blobs() -> Examples:
     return Examples((centres[y] + random.normal(size=(COUNT, 4))).astype(np.float32), y)
 
 
-def keras_bench() -> Bench:
-    from aggregator.keras.determinism import keras  # noqa: PLC0415  TensorFlow takes seconds
-    from aggregator.keras.program import export  # noqa: PLC0415
-    from aggregator.keras.weights import theta_of  # noqa: PLC0415
-    from edge_agent.runtimes.keras import KerasRuntime  # noqa: PLC0415
+def small_classifier() -> Any:  # noqa: ANN401  Keras ships no types
+    from aggregator.keras.determinism import be_deterministic, keras  # noqa: PLC0415  TensorFlow takes seconds
 
-    runtime = KerasRuntime()
+    be_deterministic()
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
@@ -58,11 +56,30 @@ def keras_bench() -> Bench:
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
+    return model
+
+
+def keras_bench() -> Bench:
+    from aggregator.keras.program import export  # noqa: PLC0415
+    from aggregator.keras.weights import theta_of  # noqa: PLC0415
+    from edge_agent.runtimes.keras import KerasRuntime  # noqa: PLC0415
+
+    model = small_classifier()
     program = export(model)
-    return Bench(runtime, program.body.encode(), program.layout, theta_of(model), blobs())
+    return Bench(KerasRuntime(), program.body.encode(), program.layout, theta_of(model), blobs())
 
 
-RUNTIMES: dict[str, Callable[[], Bench]] = {"keras": keras_bench}
+def litert_bench() -> Bench:
+    from aggregator.keras.litert.export import export_litert  # noqa: PLC0415
+    from aggregator.keras.weights import layout_of, theta_of  # noqa: PLC0415
+    from edge_agent.runtimes.litert import LiteRTRuntime  # noqa: PLC0415
+
+    model = small_classifier()
+    body = export_litert(model, batch=SETTINGS.batch_size).to_json()
+    return Bench(LiteRTRuntime(), body.encode(), layout_of(model), theta_of(model), blobs())
+
+
+RUNTIMES: dict[str, Callable[[], Bench]] = {"keras": keras_bench, "litert": litert_bench}
 
 
 @pytest.fixture(scope="module", params=list(RUNTIMES))

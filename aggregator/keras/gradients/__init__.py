@@ -1,0 +1,1 @@
+"""TensorFlow's gradients said again with operators that LiteRT has: one function an operator."""

@@ -1,0 +1,41 @@
+"""Run the signatures of a training program here, as a device would."""
+
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from host.errors import ConfigError
+
+SIGNATURES = ("train", "grad", "evaluate", "infer")
+WITHOUT_XNNPACK = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+
+
+class Interpreted:
+    """The functions of a `.tflite`, each from arrays by name to arrays by name."""
+
+    def __init__(self, tflite: bytes) -> None:
+        """Raise ConfigError when LiteRT does not take the file."""
+        try:
+            self._open(tflite, {})
+        except RuntimeError:
+            # XNNPACK refuses a few graphs; the agents go on without it, too.
+            try:
+                self._open(tflite, WITHOUT_XNNPACK)
+            except RuntimeError as error:
+                raise ConfigError(f"LiteRT does not run the converted model: {str(error)[:200]}") from error
+
+    def run(self, signature: str, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Outputs by name."""
+        outputs: dict[str, NDArray[Any]] = self._runners[signature](**inputs)
+        return outputs
+
+    def _open(self, tflite: bytes, settings: dict[str, Any]) -> None:
+        interpreter = Interpreter(model_content=tflite, num_threads=1, **settings)
+        self._runners = {name: interpreter.get_signature_runner(name) for name in SIGNATURES}
+        for name, runner in self._runners.items():
+            needed = runner.get_input_details()
+            self.run(
+                name, **{key: np.zeros(input_["shape"], input_["dtype"]) for key, input_ in needed.items()}
+            )

@@ -1,0 +1,65 @@
+"""A copy of a model, built again from its description, as tracing and comparing need it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from aggregator.keras.determinism import keras
+from aggregator.keras.weights import Model, layout_of, set_theta, theta_of
+from host.errors import ConfigError
+
+Config = dict[str, Any]
+
+
+def rebuilt(model: Model, *, unroll: bool = False) -> Model:
+    """Copy a compiled model with its weights; raises ConfigError.
+
+    `unroll` lays out the steps of recurrent layers: the gradient of a loop has no builtin operators.
+    """
+    try:
+        # Not in safe mode: what the model is made of is running in this process already.
+        copy = keras.saving.deserialize_keras_object(description(model, unroll=unroll), safe_mode=False)
+        # The loss itself goes over: Keras does not describe all of them in full (Huber's delta).
+        config = model.get_compile_config() | {"loss": None}
+        settings = keras.saving.deserialize_keras_object(config, safe_mode=False)
+        copy.compile(**settings | {"loss": model.loss})
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"the model cannot be built again from its description: {line}; "
+            "register own layers and functions with keras.saving.register_keras_serializable"
+        ) from error
+    if layout_of(copy) != layout_of(model):
+        raise ConfigError(
+            "the model built again from its description has other weights; use layers of Keras only"
+        )
+    set_theta(copy, theta_of(model))
+    return copy
+
+
+def description(model: Model, *, unroll: bool = False) -> Config:
+    """What Keras saves of a model besides its weights."""
+    config: Config = json.loads(model.to_json())
+    config.pop("compile_config", None)
+    for part in parts(config) if unroll else ():
+        if "unroll" in part:
+            part["unroll"] = True
+    return config
+
+
+def has_batch_statistics(model: Model) -> bool:
+    """Whether a layer that is trained normalises by the statistics of its batch."""
+    return any(
+        part.get("class_name") == "BatchNormalization" and part["config"].get("trainable", True)
+        for part in parts(description(model))
+    )
+
+
+def parts(config: Any) -> Iterator[Config]:  # noqa: ANN401  any JSON
+    """Every table of a description, outermost first."""
+    if isinstance(config, dict):
+        yield config
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
+            yield from parts(value)

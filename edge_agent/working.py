@@ -1,0 +1,110 @@
+"""How the agent does a round's work: fetch its blobs, then have the trainer train or evaluate."""
+
+from broker.messages import MAX_PROGRAM_BYTES, Assignment, AssignmentPhase, DeclineReason, Report
+from edge_agent import effects as do
+from edge_agent import events as on
+from edge_agent.context import Context, IllegalEventError, Work
+from edge_agent.duty import key_of
+from edge_agent.seeds import derive_seed
+from edge_agent.transitions import EVALUATING, FETCHING, IDLE, TRAINING
+
+STATE_FOR = {AssignmentPhase.TRAINING: TRAINING, AssignmentPhase.EVALUATING: EVALUATING}
+
+
+def begin_what_is_asked(c: Context) -> None:
+    """Begin what the announced round asks of us, if it does."""
+    asked = c.duty.asked(c.kept)
+    if asked is None:
+        return
+    if asked.runtime not in c.runtimes:
+        c.decline(asked, DeclineReason.RUNTIME, f"its runtime {asked.runtime} is not installed")
+    elif asked.program.size > MAX_PROGRAM_BYTES:
+        detail = f"program of {asked.program.size} bytes, at most {MAX_PROGRAM_BYTES} are read"
+        c.decline(asked, DeclineReason.PROGRAM, detail)
+    else:
+        _begin(c, asked)
+
+
+def _begin(c: Context, asked: Assignment) -> None:
+    c.log(f"round {asked.round} of run {asked.run}: {asked.phase}")
+    c.work = Work(asked, {asked.program.digest, asked.theta.digest})
+    c.fetches.reset()
+    c.fetch_at = c.now
+    c.enter(FETCHING)
+    fetch_when_due(c)
+
+
+def fetch_when_due(c: Context) -> None:
+    """Ask for the blobs: at once, and again some time after one of them came wrong."""
+    if c.work is not None and c.fetch_at is not None and c.now >= c.fetch_at:
+        c.fetch_at = None
+        c.add(do.Fetch((c.work.assignment.program, c.work.assignment.theta)))
+
+
+def fetched(c: Context, event: on.Fetched) -> None:
+    """With the last blob the trainer can begin."""
+    work = _fetching(c, event.digest)
+    work.missing.remove(event.digest)
+    if not work.missing:
+        c.fetch_at = None
+        c.enter(STATE_FOR[work.assignment.phase])
+        _start_job(c, work)
+
+
+def fetch_failed(c: Context, event: on.FetchFailed) -> None:
+    """Try again what came wrong; a disk that cannot take it is final."""
+    work = _fetching(c, event.digest)
+    if event.fault is on.FetchFault.STORAGE:
+        c.decline(work.assignment, DeclineReason.DISK, event.detail)
+    else:
+        c.log(f"blob {event.digest[:16]}: {event.detail}; it is fetched again", warning=True)
+        c.fetch_at = c.now + c.fetches.delay_s()
+
+
+def training_progressed(c: Context, event: on.TrainingProgressed) -> None:
+    """Have it for the next heartbeat."""
+    work = c.job(event.job)
+    work.progress, work.examples_per_s = event.progress, event.examples_per_s
+
+
+def evaluated(c: Context, event: on.Evaluated) -> None:
+    """Report what was measured."""
+    assignment = c.job(event.job, {EVALUATING}).assignment
+    c.keep(evaluated=key_of(assignment))
+    c.say_report(Report(run=assignment.run, round=assignment.round, metrics=event.metrics))
+    c.work = None
+    c.enter(IDLE)
+
+
+def training_failed(c: Context, event: on.TrainingFailed) -> None:
+    """Leave the round to others."""
+    c.decline(c.job(event.job).assignment, event.reason, event.detail)
+
+
+def trainer_died(c: Context, event: on.TrainerDied) -> None:
+    """Try once more: it may have been short of memory for a moment."""
+    work = c.job(event.job)
+    key = key_of(work.assignment)
+    if c.retried == key:
+        c.decline(work.assignment, DeclineReason.TRAINING_FAILED, event.detail)
+    else:
+        c.retried = key
+        c.log(f"the trainer died ({event.detail}): once more", warning=True)
+        _start_job(c, work)
+
+
+def _fetching(c: Context, digest: str) -> Work:
+    if c.work is None or digest not in c.work.missing:
+        raise IllegalEventError(f"blob {digest[:16]} is not being fetched")
+    return c.work
+
+
+def _start_job(c: Context, work: Work) -> None:
+    c.jobs += 1
+    work.job, work.progress = c.jobs, 0.0
+    if c.state is EVALUATING:
+        c.add(do.Evaluate(work.job, work.assignment))
+        return
+    given = work.assignment.settings
+    seed = derive_seed(given.seed, work.assignment.round, c.device)
+    c.add(do.Train(work.job, work.assignment, given.model_copy(update={"seed": seed})))

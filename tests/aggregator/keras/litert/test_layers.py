@@ -1,0 +1,16 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aggregator.keras.litert.export import export_litert
+from tests.aggregator.keras.litert.in_litert import difference
+from tests.aggregator.keras.litert.small_models import BUILDERS
+
+
+@pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
+def test_ten_steps_in_litert_are_those_of_keras(build: Callable[[], Any]) -> None:
+    model = build()
+    apart, moved = difference(export_litert(model, batch=4), model)
+    assert moved > 1e-2
+    assert apart <= 1e-4

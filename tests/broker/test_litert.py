@@ -1,0 +1,79 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.layout import Layout
+from broker.litert import MAX_BODY_CHARS, MAX_TFLITE_BYTES, LiteRTBody
+from broker.program import Program
+from host.errors import WireError
+
+BODY = LiteRTBody(
+    batch=32,
+    optimizer_size=1,
+    learning_rate=0.1,
+    metrics=("loss", "accuracy"),
+    classes=True,
+    x_shape=(28, 28, 1),
+    x_dtype="float32",
+    y_shape=(),
+    batch_statistics=False,
+    tflite=bytes(range(256)),
+)
+
+
+def test_a_litert_body_survives_the_journey() -> None:
+    assert LiteRTBody.from_json(BODY.to_json()) == BODY
+
+
+def test_the_largest_file_fits_into_a_program() -> None:
+    body = BODY.model_copy(update={"tflite": b"\xff" * MAX_TFLITE_BYTES})
+    program = Program(layout=Layout(trainable=((3,),)), runtime="litert", body=body.to_json())
+    assert LiteRTBody.from_json(Program.from_bytes(program.to_bytes()).body).tflite == body.tflite
+
+
+@given(st.integers(0, len(BODY.to_json()) - 1))
+@settings(max_examples=50)
+def test_a_part_of_a_litert_body_is_refused(length: int) -> None:
+    with pytest.raises(WireError):
+        LiteRTBody.from_json(BODY.to_json()[:length])
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=50)
+def test_any_text_is_a_wire_error(text: str) -> None:
+    with pytest.raises(WireError):
+        LiteRTBody.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"batch": 0},
+        {"batch": 1 << 40},
+        {"optimizer_size": 0},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"metrics": []},
+        {"metrics": ["accuracy", "loss"]},
+        {"metrics": ["loss", "loss"]},
+        {"x_shape": [1 << 40]},
+        {"x_shape": []},
+        {"x_dtype": "string"},
+        {"y_shape": [0]},
+        {"tflite": "no base64!"},
+        {"tflite": ""},
+        {"code": "import os"},
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, Any]) -> None:
+    with pytest.raises(WireError, match=next(iter(change)) if "NaN" not in json.dumps(change) else "."):
+        LiteRTBody.from_json(json.dumps(json.loads(BODY.to_json()) | change))
+
+
+def test_a_litert_body_is_bounded_before_it_is_read() -> None:
+    with pytest.raises(WireError, match="at most"):
+        LiteRTBody.from_json(" " * (MAX_BODY_CHARS + 1))
