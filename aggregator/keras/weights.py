@@ -32,7 +32,7 @@ def set_theta(model: Model, theta: Theta) -> None:
     trainable, state = _weights(model)
     for weight, value in zip(trainable + state, layout_of(model).unflatten(theta), strict=True):
         weight.assign(value)
-    for layer in _layers(model):
+    for layer in layers_of(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
             # The traced functions hold the old statistics as constants.
@@ -53,8 +53,9 @@ def _weights(model: Model) -> tuple[list[Any], list[Any]]:
     return list(model.trainable_weights), state
 
 
-def _layers(model: Model) -> Iterator[Any]:
+def layers_of(model: Model) -> Iterator[Any]:
+    """Every layer, also those inside of layers."""
     for layer in model.layers:
         yield layer
         if hasattr(layer, "layers"):
-            yield from _layers(layer)
+            yield from layers_of(layer)

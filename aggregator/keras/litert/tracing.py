@@ -9,7 +9,7 @@ from aggregator.keras.determinism import keras
 from aggregator.keras.gradients.table import builtin_gradients
 from aggregator.keras.litert.objective import Loss, sum_of
 from aggregator.keras.litert.optimizers import Optimizer
-from aggregator.keras.weights import Model, _layers, layout_of
+from aggregator.keras.weights import Model, layers_of, layout_of
 
 Tensor = Any  # TensorFlow ships no types
 Weights = list[Tensor]
@@ -50,7 +50,7 @@ class PureModel:
         """Pass a batch through the model."""
         mapping = zip(self._variables, weights, strict=True)
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-            for layer in _layers(self._model):
+            for layer in layers_of(self._model):
                 # It would hold statistics as constants otherwise.
                 if isinstance(layer, keras.layers.Normalization):
                     layer.finalize_state()
