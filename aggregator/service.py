@@ -25,6 +25,7 @@ from aggregator.uploads import Uploads
 from aggregator.watch import Watch
 from aggregator.workshop import Workshop
 from broker import topics as tree
+from broker.advice import advised
 from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
 from broker.messages import BlobRef, Heartbeat, Message, Offer, Presence, Receipt, Report, Request
 from broker.session import Session
@@ -171,7 +172,8 @@ class Service:
                 self._uploads.disconnected()
                 self._tell(on.Disconnected())
             case Unreachable(reason):
-                log.warning("broker %s is unreachable: %s; trying again", self._settings.broker.url, reason)
+                url = self._settings.broker.url
+                log.warning("%s cannot be reached: %s; still trying", url, advised(reason))
             case Refused(reason, in_a_row):
                 self._refused(reason, in_a_row)
 

@@ -111,7 +111,7 @@ def test_services_wait_for_a_broker_that_is_not_there_yet_and_say_so(lab: Lab) -
     lab.start_aggregator()
     lab.start_agent("pi-1")
     deadline = time.monotonic() + PATIENCE_S
-    while "unreachable" not in lab.log("aggregator") or "unreachable" not in lab.log("pi-1"):
+    while not all("cannot be reached" in lab.log(name) for name in ("aggregator", "pi-1")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     lab.mosquitto.start()
