@@ -23,7 +23,7 @@ demo: install ## three devices on this machine train one model; options by ARGS=
 	$(BIN)/midge demo $(ARGS)
 
 test: install lint ## style, types, imports, all tests
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	$(BIN)/pytest $(ARGS)
 
 lint: $(STAMP) ## style, types and who may import whom
 	$(BIN)/ruff check

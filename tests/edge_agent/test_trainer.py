@@ -217,7 +217,7 @@ def test_an_unknown_runtime_a_wrong_program_and_a_short_theta_are_declined(
     write_program(tmp_path, runtime="no-such")
     answer = trainer.ask(request_ | {"runtime": "no-such"})
     assert answer["reason"] == "runtime"
-    assert "keras, stepper" in answer["detail"]
+    assert "keras, litert, stepper" in answer["detail"]
     (tmp_path / "program").write_bytes(b"{}")
     assert trainer.ask(request_)["reason"] == "program"
     write_program(tmp_path)
