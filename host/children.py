@@ -136,6 +136,8 @@ class Child:
         except subprocess.TimeoutExpired:
             self._end()
             return "closed its pipe but did not end; killed"
+        # The sweep may have come too late to look: a group outlives its first process while others are in it.
+        self._kill_group()
         self._close_stdin()
         self._forwarder.join(ENDING_S)
         if status < 0:
