@@ -1,7 +1,7 @@
-"""A compiled model as a training program: data only, and proof that it can be built again from it."""
+"""A compiled model as a training program, which is data only, and the model back from it."""
 
 import json
-from copy import deepcopy
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,19 +14,21 @@ KERAS = "keras"
 LITERT = "litert"
 
 
+def description(model: Model) -> dict[str, Any]:
+    """What Keras saves of a model besides its weights and what it was compiled with."""
+    config: dict[str, Any] = json.loads(model.to_json())
+    config.pop("compile_config", None)
+    return config
+
+
 def export(model: Model) -> Program:
     """Describe the model for devices; raises ConfigError when it has parts that only code describes."""
-    config = json.loads(model.to_json())
-    # Said once, in the body's own field.
-    config.pop("compile_config", None)
     try:
-        body = KerasBody(model=config, compile=model.get_compile_config())
+        body = KerasBody(model=description(model), compile=model.get_compile_config())
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"the model cannot travel: {fault}") from None
-    program = Program(layout=layout_of(model), runtime=KERAS, body=body.to_json())
-    _rehearse(body, program)
-    return program
+    return Program(layout=layout_of(model), runtime=KERAS, body=body.to_json())
 
 
 def export_for_litert(model: Model, batch: int) -> Program:
@@ -38,11 +40,12 @@ def export_for_litert(model: Model, batch: int) -> Program:
     return Program(layout=layout_of(model), runtime=LITERT, body=body.to_json())
 
 
-def _rehearse(body: KerasBody, program: Program) -> None:
-    """Do what devices will do, to fail here rather than there."""
+def rebuilt(program: Program) -> Model:
+    """Build the model of a program as devices do, to fail here rather than there; raises ConfigError."""
+    body = KerasBody.from_json(program.body)
     try:
-        copy = keras.saving.deserialize_keras_object(deepcopy(body.model), safe_mode=True)
-        copy.compile_from_config(deepcopy(body.compile))  # Keras writes into it
+        copy = keras.saving.deserialize_keras_object(body.model, safe_mode=True)
+        copy.compile_from_config(body.compile)
     except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"the model cannot be built again from its description: {line}") from error
@@ -50,3 +53,4 @@ def _rehearse(body: KerasBody, program: Program) -> None:
         raise ConfigError(
             "the model built again from its description has other weights; use layers of Keras only"
         )
+    return copy

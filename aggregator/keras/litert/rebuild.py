@@ -1,10 +1,10 @@
 """A copy of a model, built again from its description, as tracing and comparing need it."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from aggregator.keras.determinism import keras
+from aggregator.keras.program import description
 from aggregator.keras.weights import Model, layout_of, set_theta, theta_of
 from host.errors import ConfigError
 
@@ -18,10 +18,14 @@ def rebuilt(model: Model, *, unroll: bool = False) -> Model:
     """
     try:
         # Not in safe mode: what the model is made of is running in this process already.
-        copy = keras.saving.deserialize_keras_object(description(model, unroll=unroll), safe_mode=False)
+        config = description(model)
+        for part in parts(config) if unroll else ():
+            if "unroll" in part:
+                part["unroll"] = True
+        copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
         # The loss itself goes over: Keras does not describe all of them in full (Huber's delta).
-        config = model.get_compile_config() | {"loss": None}
-        settings = keras.saving.deserialize_keras_object(config, safe_mode=False)
+        compiled = model.get_compile_config() | {"loss": None}
+        settings = keras.saving.deserialize_keras_object(compiled, safe_mode=False)
         copy.compile(**settings | {"loss": model.loss})
     except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -35,16 +39,6 @@ def rebuilt(model: Model, *, unroll: bool = False) -> Model:
         )
     set_theta(copy, theta_of(model))
     return copy
-
-
-def description(model: Model, *, unroll: bool = False) -> Config:
-    """What Keras saves of a model besides its weights."""
-    config: Config = json.loads(model.to_json())
-    config.pop("compile_config", None)
-    for part in parts(config) if unroll else ():
-        if "unroll" in part:
-            part["unroll"] = True
-    return config
 
 
 def has_batch_statistics(model: Model) -> bool:

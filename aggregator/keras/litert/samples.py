@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.keras.litert.objective import Loss
-from aggregator.keras.litert.rebuild import description, parts
+from aggregator.keras.litert.rebuild import parts
+from aggregator.keras.program import description
 from aggregator.keras.weights import Model
 
 Batch = tuple[NDArray[Any], NDArray[Any]]

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from aggregator.keras.determinism import be_deterministic
-from aggregator.keras.program import export
 from aggregator.keras.task import KerasTask, load_task
 from aggregator.keras.weights import layout_of, set_theta, theta_of
 from broker.program import KerasBody
@@ -105,7 +104,7 @@ def test_a_missing_task_file_is_named(tmp_path: Path) -> None:
 
 def test_a_program_describes_the_model_without_weights_or_code(tmp_path: Path) -> None:
     task = load(tmp_path)
-    program = export(task.model)
+    program = task.export("keras", 32)
     assert program.layout == layout_of(task.model)
     body = KerasBody.from_json(program.body)
     assert "compile_config" not in body.model
@@ -138,7 +137,18 @@ def test_a_model_that_cannot_travel_is_refused_when_it_is_exported(
     tmp_path: Path, change: dict[str, str], complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        export(load(tmp_path, **change).model)
+        load(tmp_path, **change).export("keras", 32)
+
+
+def test_a_loss_that_keras_describes_only_in_part_is_refused(tmp_path: Path) -> None:
+    regression = {
+        "contract": "data_contract = {'shape': [4]}\n",
+        "layers": "keras.layers.Dense(1)",
+        "data": "np.ones((5, 4)), np.zeros(5)",
+    }
+    load(tmp_path, loss="keras.losses.Huber()", **regression).export("keras", 32)
+    with pytest.raises(ConfigError, match="another loss"):
+        load(tmp_path, loss="keras.losses.Huber(delta=0.5)", **regression).export("keras", 32)
 
 
 def test_theta_goes_out_and_in_in_the_layouts_order(tmp_path: Path) -> None:
