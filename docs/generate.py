@@ -44,7 +44,7 @@ LIMITS = {
     "a map in a message": (wire.MAX_KEYS, "keys"),
     "a chunk": (messages.MAX_CHUNK_BYTES, "bytes"),
     "a blob or an update": (messages.MAX_UPDATE_BYTES, "bytes"),
-    "a training program": (program.MAX_PROGRAM_BYTES, "bytes"),
+    "a training program": (messages.MAX_PROGRAM_BYTES, "bytes"),
     "the header of an update": (update.MAX_HEADER_BYTES, "bytes"),
     "chunks in a grant": (messages.MAX_GRANTED_CHUNKS, "chunks"),
     "granted chunks on their way from one device": (uploads.MAX_IN_FLIGHT, "chunks"),

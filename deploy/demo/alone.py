@@ -7,8 +7,8 @@ The last line on stdout is the confusion matrix on the task's held-out examples,
 import json
 import sys
 
+from aggregator.keras.determinism import be_deterministic
 from aggregator.keras.inference import outputs_of
-from aggregator.keras.program import KERAS, export
 from aggregator.keras.task import load_task
 from aggregator.keras.weights import set_theta, theta_of
 from deploy.demo.solos import SoloRequest
@@ -22,12 +22,12 @@ from host.errors import DataError
 
 def train_alone(request: SoloRequest) -> Matrix:
     """Train, save the model as `request.model`, and compare it with the truth; raises MidgeError."""
-    # It sets TensorFlow's threads, which it can only before a model is there.
-    runtime = create(KERAS)
+    be_deterministic()
     task = load_task(request.task, request.seed)
     if task.test_data is None:
         raise DataError(f"{request.task}: the task has no held-out examples to compare with")
-    program = export(task.model)
+    program = task.export(request.runtime, request.settings.batch_size)
+    runtime = create(request.runtime)
     runtime.load(program.body.encode(), program.layout)
     examples = split(
         load(NpzSettings(path=request.data), task.contract), request.settings.validation_fraction

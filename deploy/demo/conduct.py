@@ -92,6 +92,7 @@ def _train_alone(
             data=share.path,
             model=folder.solos / f"{share.device}.keras",
             seed=plan.seed,
+            runtime=settings.runtime,
             settings=training.model_copy(update={"epochs": epochs}),
         )
 

@@ -26,6 +26,7 @@ class SoloRequest(BaseModel):
     data: Path
     model: Path
     seed: int
+    runtime: str
     settings: TrainingSettings
 
 
