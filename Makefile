@@ -22,8 +22,8 @@ install: $(STAMP) mosquitto ## make .venv with everything, and see that Mosquitt
 demo: install ## three devices on this machine train one model; options by ARGS="--rounds 5"
 	$(BIN)/midge demo $(ARGS)
 
-test: install lint ## style, types, imports, all tests
-	$(BIN)/pytest $(ARGS)
+test: install lint ## style, types, imports, all tests on every core
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 lint: $(STAMP) ## style, types and who may import whom
 	$(BIN)/ruff check

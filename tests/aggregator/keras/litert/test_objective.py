@@ -40,7 +40,7 @@ def halves_of_softmax(x: Any) -> Any:  # noqa: ANN401
         (2, "linear", "mean_absolute_error", ("mean_squared_error",)),
         (1, "linear", K.Huber(0.3), ()),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "name", getattr(value, "__name__", str(value))),
 )
 def test_a_loss_and_its_metrics_are_those_of_keras_on_the_real_rows(
     outputs: int,
