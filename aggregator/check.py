@@ -7,6 +7,7 @@ from aggregator.evaluator import MODULE
 from aggregator.ledger import Ledger
 from aggregator.settings import AggregatorSettings
 from broker.probe import probe
+from broker.signing import Signer
 from host.children import ask_once
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
@@ -16,7 +17,8 @@ BUILD_TIMEOUT_S = 300.0
 
 def check(settings: AggregatorSettings) -> ExitCode:
     """Print a line for each part; the first fault decides the exit status."""
-    looks = {f"task {name}": _task for name in settings.tasks} | {"folder": _folder, "broker": _broker}
+    parts = {"folder": _folder, "signing key": _key, "broker": _broker}
+    looks = {f"task {name}": _task for name in settings.tasks} | parts
     outcome = ExitCode.OK
     for name, look in looks.items():
         try:
@@ -45,6 +47,12 @@ def _folder(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:
     settings.folder.mkdir(parents=True, exist_ok=True)
     Ledger(settings.folder / "ledger.sqlite").close()
     return ExitCode.OK, f"{settings.folder} can be used"
+
+
+def _key(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:
+    if not settings.signing_key.exists():
+        return ExitCode.OK, "there is none yet: the first start makes it"
+    return ExitCode.OK, f"devices pin {Signer(settings.signing_key).public_key}"
 
 
 def _broker(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:

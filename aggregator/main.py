@@ -1,4 +1,4 @@
-"""The command midge-aggregator: run the service, or check what it would run with."""
+"""The command midge-aggregator: run the service, check what it would run with, or tell its public key."""
 
 import argparse
 import os
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = {
         "run": (_run, "run the aggregator until it is stopped"),
         "check": (_check, "explain what is wrong with its settings and tasks, if anything"),
+        "key": (_key, "print the public key for devices to pin; make it when there is none"),
     }
     return run_command("midge-aggregator", "Runs rounds of federated learning.", verbs, arguments)
 
@@ -45,6 +46,15 @@ def _check(given: argparse.Namespace) -> ExitCode:
     settings = read_settings(AggregatorSettings, given)
     _require_tasks(settings)
     return check(settings)
+
+
+def _key(given: argparse.Namespace) -> ExitCode:
+    from aggregator.settings import AggregatorSettings  # noqa: PLC0415
+    from broker.signing import Signer  # noqa: PLC0415
+
+    signer = Signer(read_settings(AggregatorSettings, given).signing_key)
+    sys.stdout.write(f"{signer.public_key}\n")
+    return ExitCode.OK
 
 
 def _require_tasks(settings: "AggregatorSettings") -> None:

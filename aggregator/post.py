@@ -7,6 +7,7 @@ import time
 from broker.messages import Announcement, Assignment, Federation, Grant, Invite, Receipt
 from broker.monitor import AggregatorDocument
 from broker.session import Session, Will
+from broker.signing import Signer
 from broker.topics import CONTROL_REPLY, FEDERATION, INBOX, MONITOR_AGGREGATOR, ROUND, Branch, Topics
 from broker.wire import encode
 
@@ -21,13 +22,20 @@ class Post:
     """Publishes under one session number; what cannot be sent now is asked for again by its reader."""
 
     def __init__(
-        self, session: Session, topics: Topics, number: int, version: str, heartbeat_s: float
+        self,
+        session: Session,
+        topics: Topics,
+        number: int,
+        version: str,
+        heartbeat_s: float,
+        signer: Signer,
     ) -> None:
         self._session = session
         self._topics = topics
         self._number = number
         self._version = version
         self._heartbeat_s = heartbeat_s
+        self._signer = signer
         self._sequence = 0
         self._unsent: tuple[Announcement, float | None] | None = None
         self._tickets: dict[int, str] = {}
@@ -37,7 +45,12 @@ class Post:
     def introduce(self) -> None:
         """Say who aggregates, and that it lives; what was to be announced before is announced anew."""
         self._unsent = None
-        federation = Federation(session=self._number, version=self._version, heartbeat_s=self._heartbeat_s)
+        federation = Federation(
+            session=self._number,
+            version=self._version,
+            heartbeat_s=self._heartbeat_s,
+            aggregator_key=self._signer.public_key,
+        )
         self._send(FEDERATION, encode(federation), retain=True)
         online = aggregator_document(online=True, number=self._number, version=self._version)
         self._send(MONITOR_AGGREGATOR, online, retain=True)
@@ -55,7 +68,8 @@ class Post:
             return
         message, until = self._unsent
         whole_s = None if until is None else max(1, math.ceil(until - time.monotonic()))
-        if self._send(ROUND, encode(message), retain=True, expiry_s=whole_s):
+        payload = self._signer.seal(self._topics.topic(ROUND), message)
+        if self._send(ROUND, payload, retain=True, expiry_s=whole_s):
             self._unsent = None
 
     def to_device(self, device: str, message: Invite | Grant | Receipt) -> None:

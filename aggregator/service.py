@@ -29,6 +29,7 @@ from broker.advice import advised
 from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
 from broker.messages import BlobRef, Heartbeat, Message, Offer, Presence, Receipt, Report, Request
 from broker.session import Session
+from broker.signing import Signer
 from broker.topics import Address, Branch
 from broker.wire import decode
 from host.errors import WireError
@@ -60,7 +61,11 @@ class Service:
         self._unreadable = 0
         self._readers = self._reader_table()
         self._session = self._new_session()
-        self._post = Post(self._session, self._topics, self._number, self._version, settings.heartbeat_s)
+        signer = Signer(settings.signing_key)
+        log.info("announcements are signed; devices pin aggregator_key = %s", signer.public_key)
+        self._post = Post(
+            self._session, self._topics, self._number, self._version, settings.heartbeat_s, signer
+        )
         self._publisher = Publisher(self._session, self._topics, settings.blob_expiry_s)
         self._core = self._restore()
         spool = Spool(settings.folder / "spool", settings.spool_limit_bytes)

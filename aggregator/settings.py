@@ -11,6 +11,7 @@ from broker.names import ID_PATTERN
 from broker.settings import BrokerSettings
 from host.errors import ConfigError
 
+SIGNING_KEY = "signing.key"
 TaskName = Annotated[str, Field(pattern=ID_PATTERN)]
 
 
@@ -37,7 +38,7 @@ class AggregatorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    folder: Path = Field(description="ledger, spool and runs live here")
+    folder: Path = Field(description="ledger, spool, runs and the signing key live here")
     broker: BrokerSettings = Field(description="how to reach the broker")
     tasks: dict[TaskName, TaskSettings] = Field(
         default_factory=dict, max_length=1000, description="what operators may start, by name"
@@ -65,3 +66,8 @@ class AggregatorSettings(BaseModel):
         default=7 * 86_400, ge=60, description="when the broker forgets blobs on its own"
     )
     keep_rounds: int = Field(default=100, ge=1, description="rounds of a run whose theta and model are kept")
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key that signs announcements."""
+        return self.folder / SIGNING_KEY

@@ -17,6 +17,7 @@ from broker.names import (
     Finite,
     MetricName,
     Metrics,
+    PublicKey,
     RequestId,
     RoundNumber,
     RunId,
@@ -30,6 +31,7 @@ MAX_PROGRAM_BYTES = 8 << 20
 MAX_CHUNK_BYTES = 1 << 20
 MIN_CHUNK_BYTES = 1 << 10
 MAX_GRANTED_CHUNKS = 64
+SIGNATURE_BYTES = 64
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -79,6 +81,7 @@ class Federation(Message):
     session: int = Field(ge=0, description="rises with every start of the aggregator; lower ones are stale")
     version: ShortText
     heartbeat_s: float = Field(ge=0.1, le=3600)
+    aggregator_key: PublicKey = Field(description="for people to compare; nobody obeys a key for its sake")
 
 
 class RoundKind(Word):
@@ -140,11 +143,18 @@ class Assignment(Part):
 
 
 class Announcement(Message):
-    """Retained: the current assignment, or none. Time left is the message's expiry, in seconds."""
+    """The current assignment, or none. Time left is the message's expiry, in seconds."""
 
     session: int = Field(ge=0)
     sequence: int = Field(ge=0, description="rises with every announcement of a session")
     assignment: Assignment | None = None
+
+
+class SignedAnnouncement(Message):
+    """Retained: an encoded Announcement, and the aggregator's signature of it for this topic."""
+
+    announcement: bytes
+    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
 
 
 class Presence(Message):

@@ -3,12 +3,13 @@
 import queue
 
 from broker.advice import advised
-from broker.events import Connected, Disconnected, Refused, SessionEvent, Unreachable
+from broker.events import Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
 from broker.session import Session
 from broker.settings import BrokerSettings
 from host.exits import ExitCode
 
 ANSWER_S = 5.0
+RETAINED_S = 1.0
 
 
 def probe(settings: BrokerSettings, name: str) -> tuple[ExitCode, str]:
@@ -29,6 +30,28 @@ def _first_event(settings: BrokerSettings, name: str) -> SessionEvent | None:
     session.start()
     try:
         return answers.get(timeout=settings.connect_timeout_s + ANSWER_S)
+    except queue.Empty:
+        return None
+    finally:
+        session.stop()
+
+
+def retained(settings: BrokerSettings, name: str, topic: str) -> bytes | None:
+    """What the broker retains on a topic; None when that is nothing, or it cannot be asked."""
+    events: queue.SimpleQueue[SessionEvent] = queue.SimpleQueue()
+    session = Session(settings, name, events.put, will=None, subscriptions=[(topic, 1)])
+    session.start()
+    wait_s = settings.connect_timeout_s + ANSWER_S
+    try:
+        while True:
+            match events.get(timeout=wait_s):
+                case Connected():
+                    # Nothing tells that there is nothing: what is there comes at once.
+                    wait_s = RETAINED_S
+                case Received(payload=payload):
+                    return payload
+                case Refused() | Unreachable() | Disconnected():
+                    return None
     except queue.Empty:
         return None
     finally:

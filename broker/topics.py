@@ -65,7 +65,12 @@ FEDERATION = Branch(
     retained=True,
 )
 ROUND = Branch(
-    "round", AGGREGATOR, (DEVICE, OPERATOR), "Announcement", "what devices should do now", retained=True
+    "round",
+    AGGREGATOR,
+    (DEVICE, OPERATOR),
+    "SignedAnnouncement",
+    "what devices should do now",
+    retained=True,
 )
 BLOB_CHUNK = Branch(
     "blobs/{digest}/{index}",

@@ -78,6 +78,8 @@ def _text(field: Schema) -> str:
         return known or f"text like `{field['pattern']}`"
     if field.get("format") == "path":
         return "path"
+    if field.get("format") == "binary":
+        return f"{field['maxLength']} bytes" if "maxLength" in field else "bytes"
     if field.get("maxLength") == field.get("minLength") == 1:
         return "one character"
     longest = field.get("maxLength")

@@ -4,12 +4,15 @@ import sys
 from collections.abc import Callable
 from itertools import islice
 
-from broker.probe import probe
+from broker import wire
+from broker.messages import Federation
+from broker.probe import probe, retained
+from broker.topics import FEDERATION, ROUND
 from edge_agent.runtimes.registry import available
 from edge_agent.settings import AgentSettings
 from edge_agent.store import FolderInUseError, Store
 from edge_agent.training import inspect_data
-from host.errors import ConfigError, DataError, MidgeError
+from host.errors import ConfigError, DataError, MidgeError, WireError
 from host.exits import ExitCode
 
 # As many as are read at a glance.
@@ -66,9 +69,36 @@ def _broker(settings: AgentSettings) -> tuple[ExitCode, str]:
     return probe(settings.broker, f"{settings.device}-check")
 
 
+def _key(settings: AgentSettings) -> tuple[ExitCode, str]:
+    """Compare the pinned key with what the federation says, which proves nothing but finds mistakes."""
+    pinned, told = settings.aggregator_key, _told_key(settings)
+    if pinned is None:
+        whom = f"whoever can write {settings.broker.topics.topic(ROUND)} is obeyed"
+        says = f"; the federation says {told}: compare it with `midge-aggregator key`" if told else ""
+        return ExitCode.OK, f"none is pinned, {whom}{says}"
+    if told is None:
+        return ExitCode.OK, f"{pinned} is pinned; the federation did not say its own"
+    if told != pinned:
+        return ExitCode.BAD_CONFIG, (
+            f"{pinned} is pinned, but the federation says {told}: compare with `midge-aggregator key`, "
+            "and mend aggregator_key if that differs; otherwise a stranger writes to the federation"
+        )
+    return ExitCode.OK, f"{pinned} is pinned, and is the federation's"
+
+
+def _told_key(settings: AgentSettings) -> str | None:
+    topic = settings.broker.topics.topic(FEDERATION)
+    payload = retained(settings.broker, f"{settings.device}-check", topic)
+    try:
+        return wire.decode(Federation, payload).aggregator_key if payload else None
+    except WireError:
+        return None
+
+
 PARTS: dict[str, Callable[[AgentSettings], tuple[ExitCode, str]]] = {
     "data": _data,
     "runtimes": _runtimes,
     "state folder": _state,
     "broker": _broker,
+    "aggregator key": _key,
 }

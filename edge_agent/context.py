@@ -63,6 +63,7 @@ class Context:
         self.runtimes = birth.runtimes
         self.pulse = Pulse()
         self.duty = Duty(device)
+        self.session = kept.session
         self.work: Work | None = None
         self.jobs = 0
         self.retried: RoundKey | None = None
@@ -119,7 +120,12 @@ class Context:
             self.offer_at = self.now
 
     def keep(self, **changes: object) -> None:
-        """Change what must survive a restart: it is on the disk before anything else is done."""
+        """Change what must survive a restart: it is on the disk before anything else is done.
+
+        How far announcements have come goes with every change, so that it needs no write of its own.
+        """
+        if self.duty.order is not None:
+            changes["session"], changes["sequence"] = self.duty.order
         self.kept = self.kept.model_copy(update=changes)
         self._changed = True
 

@@ -18,7 +18,8 @@ class Duty:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._sequence = -1
+        self.order: tuple[int, int] | None = None
+        """Session and sequence of the newest announcement since we started."""
         self.announced: Assignment | None = None
         self.invited: RoundKey | None = None
         self.declined: RoundKey | None = None
@@ -28,17 +29,14 @@ class Duty:
         """The announced round."""
         return key_of(self.announced) if self.announced else None
 
-    def is_news(self, announcement: Announcement, session: int) -> bool:
-        """Whether it is newer than all we have seen up to `session`, the highest session."""
-        return (announcement.session, announcement.sequence) > (session, self._sequence)
-
-    def session_began(self) -> None:
-        """Count the announcements of a new session from its first."""
-        self._sequence = -1
+    def is_news(self, announcement: Announcement, kept: Snapshot) -> bool:
+        """Whether it is newer than all we have heard; after a restart, the newest one may be said again."""
+        order = (announcement.session, announcement.sequence)
+        return order >= (kept.session, kept.sequence) if self.order is None else order > self.order
 
     def heard(self, announcement: Announcement) -> None:
         """Take a newer announcement for the current one."""
-        self._sequence = announcement.sequence
+        self.order = (announcement.session, announcement.sequence)
         self.announced = announcement.assignment
 
     def asked(self, kept: Snapshot) -> Assignment | None:

@@ -43,7 +43,10 @@ def presence_seen(c: Context, event: on.PresenceSeen) -> None:
 
 
 def federation(c: Context, event: Federation) -> None:
-    """Keep the federation's rhythm; to an aggregator that began anew, say again what it may not know."""
+    """Keep the federation's rhythm; to an aggregator that began anew, say again what it may not know.
+
+    Nobody signs this: it is not kept, and has no say in which announcement is news.
+    """
     if event.session < c.kept.session:
         raise IllegalEventError(
             f"the aggregator's session {event.session} is stale, {c.kept.session} was seen: its rounds are "
@@ -51,25 +54,29 @@ def federation(c: Context, event: Federation) -> None:
             warning=True,
         )
     c.pulse.keep_rhythm(event.heartbeat_s, c.now)
-    if event.session > c.kept.session:
-        c.keep(session=event.session)
-        c.duty.session_began()
+    if event.session != c.session:
+        c.session = event.session
         c.repeat_report()
         c.offer_soon()
 
 
 def announcement(c: Context, event: Announcement) -> None:
-    """Take new orders for the current ones, and drop what they want no longer."""
-    news = c.duty.is_news(event, c.kept.session)
+    """Take new orders for the current ones, and drop what they want no longer.
+
+    What a signed announcement once asked for must not come back by its being said again, not even after a
+    restart. Work that came to an end was kept with its place in the order; work that is dropped is kept here.
+    """
+    news = c.duty.is_news(event, c.kept)
     refuse_unless(news, f"announcement {event.session}/{event.sequence} is stale or known")
-    if event.session > c.kept.session:
-        c.keep(session=event.session)
     c.duty.heard(event)
+    if event.session > c.kept.session:
+        c.keep()
     if c.report is not None and c.duty.key != (c.report.run, c.report.round):
         c.report = None
     if c.work is not None and not c.duty.still_wants(c.work.assignment, c.state):
         c.log(f"round {c.work.assignment.round} no longer wants our work: dropped")
         c.drop_work(IDLE)
+        c.keep()
     c.offer_soon()
 
 

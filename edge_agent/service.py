@@ -13,7 +13,6 @@ from broker import topics, wire
 from broker.advice import advised
 from broker.messages import (
     AgentState,
-    Announcement,
     Federation,
     Grant,
     Invite,
@@ -23,6 +22,7 @@ from broker.messages import (
 )
 from broker.messages import Inbox as InboxMessage
 from broker.session import Session, Will
+from broker.signing import unseal
 from edge_agent import effects, events
 from edge_agent.downloads import Downloads
 from edge_agent.lifecycle import Lifecycle
@@ -31,7 +31,7 @@ from edge_agent.store import Store
 from edge_agent.training import MODULE, Trainer, TrainerSaid
 from edge_agent.uploads import Uploads
 from edge_agent.vitals import measure
-from host.errors import WireError
+from host.errors import ForgeryError, WireError
 from host.exits import ExitCode
 from host.inbox import Inbox
 from host.notify import Notifier
@@ -88,6 +88,9 @@ class Service:
             log.info(
                 "%s of %s, broker %s", self._settings.device, self._topics.root, self._settings.broker.url
             )
+            if self._settings.aggregator_key is None:
+                topic = self._topics.topic(topics.ROUND)
+                log.warning("no aggregator_key is set: obeying whoever can write %s", topic)
             self._notifier.ready()
             while self._exit is None:
                 happening = self._inbox.get(self._wait_s(time.monotonic()))
@@ -226,6 +229,8 @@ class Service:
             return
         try:
             self._tell(*self._read(address, happening))
+        except ForgeryError as error:
+            self._note_drop("forged", f"an announcement on {happening.topic} was dropped: {error}")
         except WireError as error:
             self._note_drop(address.branch.pattern, f"a message on {happening.topic} was dropped: {error}")
 
@@ -247,7 +252,7 @@ class Service:
             case topics.FEDERATION:
                 return [wire.decode(Federation, payload)]
             case topics.ROUND:
-                return [wire.decode(Announcement, payload)]
+                return [unseal(message.topic, payload, self._settings.aggregator_key)]
             case topics.INBOX:
                 return [_decode_inbox(payload)]
         return []

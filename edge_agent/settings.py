@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from broker.names import ID_PATTERN, RESERVED_IDS
+from broker.names import ID_PATTERN, RESERVED_IDS, PublicKey
 from broker.settings import BrokerSettings
 from edge_agent.data.settings import DataSettings
 
@@ -20,6 +20,10 @@ class AgentSettings(BaseModel):
 
     device: str = Field(pattern=ID_PATTERN, description="this device's id, its own in the federation")
     broker: BrokerSettings = Field(description="how to reach the broker")
+    aggregator_key: PublicKey | None = Field(
+        default=None,
+        description="public key without whose signature no round is obeyed; None: obey whoever announces one",
+    )
     data: DataSettings = Field(description="the examples that this device trains on")
     state_folder: Path = Field(default=DEFAULT_STATE_FOLDER, description="survives restarts; one an agent")
     tags: tuple[Tag, ...] = Field(default=(), max_length=32, description="words to select devices by")

@@ -20,7 +20,8 @@ class Snapshot(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    session: int = Field(default=0, ge=0, description="the highest aggregator session seen")
+    session: int = Field(default=0, ge=0, description="the highest aggregator session that announced a round")
+    sequence: int = Field(default=0, ge=0, description="no older announcement of that session is obeyed")
     trained: RoundKey | None = Field(default=None, description="the last round whose training is settled")
     evaluated: RoundKey | None = Field(default=None, description="the last round whose evaluation is settled")
     pending: Offer | None = Field(default=None, description="the update that awaits its final answer")

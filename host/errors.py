@@ -8,6 +8,7 @@ class MidgeError(Exception):
     ├── ConfigError       the operator's: mend a setting, do not retry   (exit 78)
     ├── DataError         the data's owner's: mend the data, do not retry
     ├── WireError         the sender's: drop the message, count it, go on
+    │   └── ForgeryError  its sender is not who it must be
     ├── ChildError        a child process died or answered nonsense: may be retried
     └── StorageError      the machine's: disk full, file damaged
     """
@@ -23,6 +24,10 @@ class DataError(MidgeError):
 
 class WireError(MidgeError):
     """Bytes from the broker are no valid message; whoever sent them is at fault."""
+
+
+class ForgeryError(WireError):
+    """A signature is wrong: the message is not from whom we obey, or was not meant for us."""
 
 
 class ChildError(MidgeError):

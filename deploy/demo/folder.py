@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+from aggregator.settings import SIGNING_KEY
 from aggregator.toml import to_toml
 from broker.settings import BrokerSettings
+from broker.signing import Signer
 from deploy.demo.lessons import Lesson
 from deploy.demo.shares import Share, share_out, write_examples
 from host.errors import ConfigError
@@ -48,11 +50,12 @@ class DemoFolder:
         )
 
     def write_agent(self, broker: BrokerSettings, share: Share) -> Path:
-        """Write a device's settings file."""
+        """Write a device's settings file, which pins the aggregator's key; the first one makes it."""
         return self._write(
             f"agent-{share.device}.toml",
             {
                 "device": share.device,
+                "aggregator_key": Signer(self.aggregator / SIGNING_KEY).public_key,
                 "state_folder": str(self.root / "devices" / share.device),
                 "broker": _table(broker),
                 "data": {"kind": "npz", "path": str(share.path)},

@@ -23,6 +23,7 @@ from broker.messages import (
     Request,
     RoundKind,
     RunSummary,
+    SignedAnnouncement,
     TrainingSettings,
     Verb,
 )
@@ -45,8 +46,9 @@ ASSIGNMENT = Assignment(
     cohort=("pi-1", "pi-2"),
 )
 EXAMPLES: tuple[Message, ...] = (
-    Federation(session=7, version="0.1.0", heartbeat_s=10.0),
+    Federation(session=7, version="0.1.0", heartbeat_s=10.0, aggregator_key=DIGEST),
     Announcement(session=7, sequence=2, assignment=ASSIGNMENT),
+    SignedAnnouncement(announcement=b"\x81\xa0", signature=bytes(range(64))),
     Presence(
         online=True,
         connection=CONNECTION,

@@ -47,6 +47,9 @@ def test_devices_that_lack_digits_learn_them_from_the_others(tmp_path: Path) -> 
     rounds = [line.split()[1] for line in told.splitlines() if line.startswith("round")]
     assert rounds == [f"{number}/{found['rounds']}" for number in range(1, found["rounds"] + 1)]
     assert str(run / "model.keras") in told
+    for device in "abc":
+        assert "aggregator_key" in (folder / f"agent-{device}.toml").read_text()
+        assert "no aggregator_key is set" not in (folder / f"logs/device-{device}.log").read_text()
     assert processes_that_name(str(folder)) == []
 
 

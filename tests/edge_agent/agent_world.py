@@ -55,7 +55,7 @@ def announcement(sequence: int, assigned: Assignment | None, session: int = 10) 
 
 
 def federation(session: int = 10, heartbeat_s: float = 2.0) -> Federation:
-    return Federation(session=session, version="1", heartbeat_s=heartbeat_s)
+    return Federation(session=session, version="1", heartbeat_s=heartbeat_s, aggregator_key="ab" * 32)
 
 
 def trained(job: int, update: BlobRef = UPDATE) -> events.Trained:

@@ -68,7 +68,7 @@ def test_an_announced_round_is_fetched_trained_persisted_and_only_then_offered(w
     settings = TrainingSettings(seed=derive_seed(3, 1, DEVICE))
     assert world.all(effects.Train) == [effects.Train(1, assignment(), settings)]
     world.tell(trained(1))
-    kept = Snapshot(session=10, trained=RoundKey("run-a", 1), pending=PENDING)
+    kept = Snapshot(session=10, sequence=1, trained=RoundKey("run-a", 1), pending=PENDING)
     assert world.effects[0] == effects.Persist(kept)
     assert world.said(topics.OFFER) == [PENDING]
     assert state(world) == "uploading"
@@ -114,14 +114,65 @@ def test_stale_announcements_change_nothing(world: World, session: int, sequence
     assert [type(effect) for effect in world.effects] == [effects.Reject]
 
 
-def test_a_lower_session_is_stale_and_a_higher_one_is_kept(world: World) -> None:
-    world.tell(federation(10))
-    assert world.effects[0] == effects.Persist(Snapshot(session=10))
+def test_a_lower_session_is_stale_once_a_higher_one_announced_a_round(world: World) -> None:
+    world.tell(announcement(4, None))
+    assert world.effects == [effects.Persist(Snapshot(session=10, sequence=4))]
     assert isinstance(world.tell(federation(9))[0], effects.Reject)
     assert world.tell(federation(10)) == []
     world.tell(announcement(0, None, session=11))
-    assert world.core.snapshot().session == 11
+    assert world.core.snapshot() == Snapshot(session=11, sequence=0)
     assert isinstance(world.tell(federation(10))[0], effects.Reject)
+
+
+def test_who_aggregates_is_not_signed_and_can_make_no_announcement_stale(world: World) -> None:
+    world.tell(events.Connected(OURS), announcement(3, None))
+    assert world.tell(federation(99)) == []
+    world.tell(announcement(4, assignment()))
+    assert state(world) == "fetching"
+
+
+def test_announcements_that_bring_no_work_to_an_end_cost_no_write(world: World) -> None:
+    world.begin_training()
+    for sequence in range(2, 6):
+        world.tell(announcement(sequence, assignment()))
+        assert world.all(effects.Persist) == []
+
+
+def restarted(world: World) -> World:
+    """The same device after a power cut, connected."""
+    again = World(world.core.snapshot())
+    again.tell(events.Connected(LATER))
+    return again
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 2], ids=["older", "dropped", "while it worked"])
+def test_dropped_work_does_not_come_back_with_an_old_announcement_after_a_restart(sequence: int) -> None:
+    world = World()
+    world.begin_training()
+    world.tell(announcement(2, assignment()), announcement(3, None))
+    again = restarted(world)
+    again.tell(announcement(sequence, assignment()))
+    assert [type(effect) for effect in again.effects] == [effects.Reject]
+
+
+def test_done_work_does_not_come_back_with_an_old_announcement_after_a_restart(world: World) -> None:
+    world.begin_uploading()
+    world.tell(receipt(), announcement(2, assignment(2)))
+    world.tell(events.Fetched(PROGRAM.digest), events.Fetched(THETA.digest))
+    world.tell(trained(world.job()), receipt(round_number=2))
+    again = restarted(world)
+    again.tell(announcement(1, assignment(1)))
+    assert [type(effect) for effect in again.effects] == [effects.Reject]
+
+
+def test_the_newest_announcement_is_taken_again_after_a_restart_and_once(world: World) -> None:
+    world.begin_training()
+    world.tell(announcement(2, assignment(2)))
+    again = restarted(world)
+    again.tell(announcement(2, assignment(2)))
+    assert state(again) == "fetching"
+    again.tell(announcement(2, assignment(2)))
+    assert [type(effect) for effect in again.effects] == [effects.Reject]
 
 
 @pytest.mark.parametrize("next_one", [None, assignment(2), assignment(1, run="run-b")])
@@ -191,7 +242,8 @@ def test_an_offer_is_repeated_with_growing_jittered_waits_until_it_is_answered(w
 def test_any_receipt_is_final_persisted_and_deletes_the_update(world: World, outcome: ReceiptOutcome) -> None:
     world.begin_uploading()
     world.tell(receipt(outcome))
-    assert world.effects[0] == effects.Persist(Snapshot(session=10, trained=RoundKey("run-a", 1)))
+    kept = Snapshot(session=10, sequence=1, trained=RoundKey("run-a", 1))
+    assert world.effects[0] == effects.Persist(kept)
     assert world.all(effects.DeleteUpdate) == [effects.DeleteUpdate(UPDATE.transfer)]
     assert state(world) == "idle"
 
@@ -270,7 +322,8 @@ def test_an_evaluation_is_fetched_done_and_reported_once(world: World) -> None:
     assert state(world) == "evaluating"
     world.tell(events.Evaluated(1, {"accuracy": (3.0, 4.0)}))
     assert world.said(topics.REPORT) == [Report(run="run-a", round=1, metrics={"accuracy": (3.0, 4.0)})]
-    assert world.effects[0] == effects.Persist(Snapshot(session=10, evaluated=RoundKey("run-a", 1)))
+    kept = Snapshot(session=10, sequence=1, evaluated=RoundKey("run-a", 1))
+    assert world.effects[0] == effects.Persist(kept)
     world.tell(announcement(2, assignment(1, "evaluating")))
     assert (state(world), world.said(topics.REPORT)) == ("idle", [])
 
@@ -506,7 +559,7 @@ def test_a_program_larger_than_any_is_declined_and_not_fetched(world: World) -> 
 
 
 def test_an_aggregator_of_an_older_session_is_a_warning_for_people(world: World) -> None:
-    world.tell(federation(10), federation(9))
+    world.tell(announcement(1, None), federation(10), federation(9))
     (reject,) = world.all(effects.Reject)
     assert reject.warning
     assert "delete state.json" in reject.reason

@@ -9,17 +9,30 @@ import numpy as np
 import pytest
 
 from broker.events import Received
-from broker.messages import Presence
+from broker.messages import Federation, Presence
 from broker.mosquitto import Mosquitto
-from broker.topics import PRESENCE, Topics
-from broker.wire import decode
+from broker.topics import FEDERATION, PRESENCE, Topics
+from broker.wire import decode, encode
+from edge_agent.check import PARTS
+from edge_agent.data.settings import NpzSettings
 from edge_agent.main import main
+from edge_agent.settings import AgentSettings
 from edge_agent.store import Store
 from host.exits import ExitCode
 from tests.broker.peer import Peer
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"numpy", "tensorflow", "keras", "PIL", "sklearn", "matplotlib", "pydantic_settings", "asyncio"}
+HEAVY = {
+    "numpy",
+    "tensorflow",
+    "keras",
+    "PIL",
+    "sklearn",
+    "matplotlib",
+    "pydantic_settings",
+    "asyncio",
+    "cryptography",
+}
 COMMAND = [sys.executable, "-c", "from edge_agent.main import main; raise SystemExit(main())"]
 
 
@@ -114,6 +127,7 @@ def test_a_check_names_every_part_and_the_first_fault_is_the_exit_code(
         "ok    runtimes",
         "ok    state folder",
         "WRONG broker",
+        "ok    aggregator key",
     ]
     assert "examples 7" in lines[1]
 
@@ -128,6 +142,43 @@ def test_a_check_of_what_is_fine_says_so(
         main(["check", "--config", str(path), "--set", "broker.username=pi-2"])
         == ExitCode.REFUSED_CREDENTIALS
     )
+
+
+KEY, OTHER_KEY = "ab" * 32, "cd" * 32
+
+
+@pytest.mark.parametrize(
+    ("pinned", "told", "code", "words"),
+    [
+        (None, None, ExitCode.OK, "none is pinned, whoever can write midge/v1/lab/round is obeyed"),
+        (None, KEY, ExitCode.OK, f"; the federation says {KEY}: compare it with `midge-aggregator key`"),
+        (KEY, None, ExitCode.OK, f"{KEY} is pinned; the federation did not say its own"),
+        (KEY, KEY, ExitCode.OK, f"{KEY} is pinned, and is the federation's"),
+        (KEY, OTHER_KEY, ExitCode.BAD_CONFIG, f"{KEY} is pinned, but the federation says {OTHER_KEY}: "),
+    ],
+    ids=["none", "not pinned", "not told", "the same", "another"],
+)
+def test_a_check_compares_the_pinned_key_with_what_the_federation_says(
+    mosquitto: Mosquitto,
+    topics: Topics,
+    tmp_path: Path,
+    pinned: str | None,
+    told: str | None,
+    code: ExitCode,
+    words: str,
+) -> None:
+    settings = AgentSettings(
+        device="pi-1",
+        broker=mosquitto.settings("pi-1"),
+        data=NpzSettings(path=tmp_path),
+        aggregator_key=pinned,
+    )
+    if told:
+        said = Federation(session=1, version="1", heartbeat_s=1, aggregator_key=told)
+        with Peer(mosquitto.settings("aggregator"), "aggregator") as aggregator:
+            aggregator.send(topics.topic(FEDERATION), encode(said), retain=True)
+    found, text = PARTS["aggregator key"](settings)
+    assert (found, words in text) == (code, True), text
 
 
 def test_a_terminated_agent_says_goodbye_and_exits_with_0(

@@ -18,15 +18,18 @@ from broker.messages import (
     Federation,
     Grant,
     Heartbeat,
+    Invite,
     Message,
     Offer,
     Presence,
     Receipt,
     ReceiptOutcome,
     Report,
+    SignedAnnouncement,
 )
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
+from broker.signing import Signer
 from broker.topics import (
     BLOB_CHUNK,
     FEDERATION,
@@ -61,12 +64,13 @@ M = TypeVar("M", bound=Message)
 class Agent:
     """A service in a thread, over a state folder."""
 
-    def __init__(self, broker: BrokerSettings, folder: Path) -> None:
+    def __init__(self, broker: BrokerSettings, folder: Path, aggregator_key: str | None = None) -> None:
         settings = AgentSettings(
             device=DEVICE,
             broker=broker.model_copy(update={"reconnect_min_s": 0.02, "reconnect_max_s": 0.1}),
             data=NpzSettings(path=Path("unused.npz")),
             state_folder=folder,
+            aggregator_key=aggregator_key,
             nice=0,
         )
         self.store = Store(folder)
@@ -88,13 +92,21 @@ class Agent:
 class Aggregator:
     """What an aggregator says, by hand."""
 
-    def __init__(self, peer: Peer, tree: Topics) -> None:
+    def __init__(self, peer: Peer, tree: Topics, signer: Signer) -> None:
         self.peer = peer
         self.tree = tree
+        self.signer = signer
         self._sequence = 0
 
     def say(self, branch: Branch, message: Message, **fields: str) -> None:
         self.peer.send(self.tree.topic(branch, **fields), wire.encode(message), retain=branch.retained)
+
+    def order(self, asked: Assignment | None, sequence: int) -> bytes:
+        """Announce, and give what was published."""
+        topic = self.tree.topic(ROUND)
+        payload = self.signer.seal(topic, Announcement(session=5, sequence=sequence, assignment=asked))
+        self.peer.send(topic, payload, retain=True)
+        return payload
 
     def hear(self, branch: Branch, kind: type[M], match: Callable[[M], bool] = lambda _: True) -> M:
         """The next message of a branch that matches."""
@@ -117,9 +129,14 @@ class Aggregator:
         theta = self.blob(f"{behaviour:-<40000}".encode())
         asked = assignment(number, phase, theta=theta, program=self.blob(PROGRAM))
         self._sequence += 1
-        self.say(FEDERATION, Federation(session=5, version="1", heartbeat_s=0.2))
-        self.say(ROUND, Announcement(session=5, sequence=self._sequence, assignment=asked))
+        self.introduce(5)
+        self.order(asked, self._sequence)
         return asked
+
+    def introduce(self, session: int) -> None:
+        key = self.signer.public_key
+        said = Federation(session=session, version="1", heartbeat_s=0.2, aggregator_key=key)
+        self.say(FEDERATION, said)
 
     def collect(self, offer: Offer) -> bytes:
         """Grant an update and put its chunks together."""
@@ -142,10 +159,10 @@ class Aggregator:
 
 
 @pytest.fixture
-def aggregator(mosquitto: Mosquitto, topics: Topics) -> Iterator[Aggregator]:
+def aggregator(mosquitto: Mosquitto, topics: Topics, tmp_path: Path) -> Iterator[Aggregator]:
     branches = [PRESENCE, HEARTBEAT, OFFER, REPORT, UPDATE_CHUNK]
     with Peer(mosquitto.settings("aggregator"), "aggregator", *map(topics.filter, branches)) as peer:
-        yield Aggregator(peer, topics)
+        yield Aggregator(peer, topics, Signer(tmp_path / "signing.key"))
 
 
 @pytest.fixture
@@ -192,7 +209,7 @@ def test_heartbeats_go_on_while_training_and_a_dropped_round_kills_the_trainer(
     assert (training.state, training.progress, training.examples_per_s) == (AgentState.TRAINING, 0.5, 10.0)
     assert training.memory_bytes > 0
     assert agent.service._trainer.pid is not None
-    aggregator.say(ROUND, Announcement(session=5, sequence=9))
+    aggregator.order(None, 9)
     alive(aggregator, AgentState.IDLE)
     assert agent.service._trainer.pid is None
 
@@ -266,7 +283,7 @@ def test_a_blob_whose_content_is_wrong_is_fetched_until_it_is_right(
     wrong = aggregator.tree.topic(BLOB_CHUNK, digest=ref.digest, index=3)
     aggregator.peer.send(wrong, b"?" * CHUNK_BYTES, retain=True)
     asked = assignment(theta=ref, program=aggregator.blob(PROGRAM))
-    aggregator.say(ROUND, Announcement(session=5, sequence=1, assignment=asked))
+    aggregator.order(asked, 1)
     start()
     alive(aggregator, AgentState.FETCHING)
     aggregator.blob(theta)
@@ -322,8 +339,95 @@ def test_orders_that_found_the_inbox_full_are_asked_for_again(
     theta = aggregator.blob(f"{'train':-<40000}".encode())
     asked = assignment(theta=theta, program=aggregator.blob(PROGRAM))
     agent.service._inbox._limit = 0
-    aggregator.say(ROUND, Announcement(session=5, sequence=1, assignment=asked))
+    aggregator.order(asked, 1)
     assert overflow.came.wait(30)
     agent.service._inbox._limit = 256
     assert aggregator.hear(OFFER, Offer).round == 1
     logger.removeHandler(overflow)
+
+
+# With a pinned key.
+
+
+@pytest.fixture
+def start_pinned(
+    mosquitto: Mosquitto, aggregator: Aggregator, tmp_path: Path
+) -> Iterator[Callable[[], Agent]]:
+    key = aggregator.signer.public_key
+    with ExitStack() as running:
+        yield lambda: running.enter_context(
+            closing(Agent(mosquitto.settings(DEVICE), tmp_path / "state", key))
+        )
+
+
+def forged(aggregator: Aggregator, folder: Path, asked: Assignment) -> list[bytes]:
+    """One order as the aggregator did not sign it: bare, unsigned, by another, for another federation."""
+    topic = aggregator.tree.topic(ROUND)
+    order = Announcement(session=5, sequence=50, assignment=asked)
+    true = aggregator.signer
+    content = wire.encode(order)
+    unsigned = wire.encode(SignedAnnouncement(announcement=content, signature=bytes(64)))
+    elsewhere = true.seal(Topics("other").topic(ROUND), order)
+    return [content, unsigned, Signer(folder / "intruder.key").seal(topic, order), elsewhere]
+
+
+def test_nothing_of_a_forged_announcement_is_fetched_or_run(
+    aggregator: Aggregator,
+    start_pinned: Callable[[], Agent],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = start_pinned()
+    aggregator.hear(PRESENCE, Presence)
+    hostile = assignment(9, theta=aggregator.blob(b"hostile"), program=aggregator.blob(b"evil"))
+    for payload in forged(aggregator, tmp_path, hostile):
+        aggregator.peer.send(aggregator.tree.topic(ROUND), payload, retain=True)
+    aggregator.say(INBOX, Invite(run=hostile.run, round=hostile.round), device=DEVICE)
+    asked = aggregator.announce("train")
+    assert aggregator.hear(OFFER, Offer).round == 1
+    names = {path.name for path in (tmp_path / "state/blobs").iterdir()}
+    assert names == {asked.theta.digest, asked.program.digest}
+    assert agent.service._dropped["forged"] == 3
+    assert caplog.text.count("is not signed with the pinned aggregator_key") == 1
+    assert "obeying whoever" not in caplog.text
+
+
+def test_who_claims_to_aggregate_later_cannot_silence_the_true_one(
+    aggregator: Aggregator, start_pinned: Callable[[], Agent]
+) -> None:
+    start_pinned()
+    aggregator.hear(PRESENCE, Presence)
+    aggregator.introduce(1 << 60)
+    aggregator.announce("train")
+    assert aggregator.hear(OFFER, Offer).round == 1
+
+
+def test_an_old_announcement_said_again_changes_nothing_after_a_restart_either(
+    aggregator: Aggregator, start_pinned: Callable[[], Agent], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "edge_agent")
+    theta = aggregator.blob(f"{'hang':-<40000}".encode())
+    old = aggregator.order(assignment(theta=theta, program=aggregator.blob(PROGRAM)), 0)
+    agent = start_pinned()
+    alive(aggregator, AgentState.TRAINING)
+    aggregator.order(None, 1)
+    alive(aggregator, AgentState.IDLE)
+    agent.service.stop("restart")
+    assert agent.ended() is ExitCode.OK
+    aggregator.peer.send(aggregator.tree.topic(ROUND), old, retain=True)
+    agent = start_pinned()
+    # What comes after it has been read shows that it has been.
+    aggregator.announce("train", 2)
+    aggregator.announce("train", 2)
+    assert aggregator.hear(OFFER, Offer).round == 2
+    assert caplog.text.count("round 1 of run") == 1
+    assert "announcement 5/0 is stale or known" in caplog.text
+
+
+def test_an_agent_without_a_key_says_whom_it_obeys(
+    aggregator: Aggregator, start: Callable[[], Agent], caplog: pytest.LogCaptureFixture
+) -> None:
+    start()
+    aggregator.hear(PRESENCE, Presence)
+    topic = aggregator.tree.topic(ROUND)
+    assert caplog.text.count(f"no aggregator_key is set: obeying whoever can write {topic}") == 1

@@ -51,6 +51,14 @@ def test_a_settings_file_is_read_with_defaults_for_the_rest(tmp_path: Path) -> N
         (("tags", "trainer_idle_s = 0\ntags"), "trainer_idle_s: input should be greater than 0, not 0"),
         (('["kitchen"]', '[""]'), "tags.0: string should have at least 1 character, not ''"),
         (("[data]", "[date]"), "data: is missing"),
+        (
+            ("tags", 'aggregator_key = "ab"\ntags'),
+            "aggregator_key: string should match pattern '^[0-9a-f]{64}$', not 'ab'",
+        ),
+        (
+            ("tags", f'aggregator_key = "{"g" * 64}"\ntags'),
+            "aggregator_key: string should match pattern '^[0-9a-f]{64}$', not 'ggg",
+        ),
         (("[broker]", "[broker"), "is no valid TOML: "),
     ],
 )

@@ -9,7 +9,6 @@ from broker import topics as tree
 from broker.events import Acknowledged, Connected, Received, SessionEvent
 from broker.messages import (
     AgentState,
-    Announcement,
     Assignment,
     BlobRef,
     Grant,
@@ -23,6 +22,7 @@ from broker.messages import (
 from broker.messages import Inbox as InboxMessage
 from broker.session import Session
 from broker.settings import BrokerSettings
+from broker.signing import unseal
 from broker.topics import Branch
 from broker.wire import decode, encode
 from host.inbox import Inbox
@@ -90,7 +90,8 @@ class Hand:
     def assignment(self) -> Assignment:
         """Wait for an announced round, whatever its phase."""
         while True:
-            announcement = decode(Announcement, self._next(Received, self._topics.topic(tree.ROUND)).payload)
+            heard = self._next(Received, self._topics.topic(tree.ROUND))
+            announcement = unseal(heard.topic, heard.payload, None)
             if announcement.assignment is not None:
                 return announcement.assignment
 

@@ -172,7 +172,8 @@ class Lab:
     def _start(
         self, command: str, config: Path, name: str, environment: Mapping[str, str] | None = None
     ) -> Process:
-        every = {"PYTHONPATH": str(PLUGINS), **(environment or {})}
+        search = os.pathsep.join(filter(None, (str(PLUGINS), os.environ.get("PYTHONPATH"))))
+        every = {"PYTHONPATH": search, **(environment or {})}
         process = Process(command, config, self.folder / f"{name}.log", every)
         self.processes.append(process)
         return process
