@@ -14,6 +14,7 @@ from broker.update import DELTA, open_update
 from host.children import Child
 
 WAIT_S = 60
+MEMORY_BYTES = 8 << 30
 PROJECT = Path(__file__).parents[2]
 LAYOUT = Layout(trainable=((2,),), state=((1,),))
 THETA = np.array([1, 2, 3], np.float32)
@@ -30,6 +31,8 @@ class Stepper:
         self.program = program.decode()
 
     def train(self, theta, examples, settings, optimizer, progress):
+        if self.program == "eat":
+            bytearray(1 << 50)
         if self.program == "raise":
             raise RuntimeError("first line\\nthe point\\n [[node]] [Op:it]")
         progress(0.5)
@@ -56,6 +59,7 @@ class Trainer:
         self._answers: Queue[Json] = Queue()
         self.child = Child(
             "edge_agent.trainer",
+            memory_bytes=MEMORY_BYTES,
             on_message=self._answers.put,
             on_exit=lambda how: self._answers.put({"event": how}),
         )
@@ -199,7 +203,12 @@ def test_what_cannot_be_done_is_declined_with_a_reason_and_the_child_goes_on(
 
 @pytest.mark.parametrize(
     ("body", "detail"),
-    [("raise", "the point"), ("diverge", "diverged"), ("short", "shape (2,), (3,) is needed")],
+    [
+        ("raise", "the point"),
+        ("eat", f"of {MEMORY_BYTES} bytes (trainer_memory_bytes)"),
+        ("diverge", "diverged"),
+        ("short", "shape (2,), (3,) is needed"),
+    ],
 )
 def test_a_runtime_that_fails_declines_and_writes_no_update(
     trainer: Trainer, request_: Json, tmp_path: Path, body: str, detail: str
