@@ -28,7 +28,7 @@ MAX_LINE_BYTES = 1 << 20
 KEPT_LINES = 5
 # A child that closed its pipe is about to end; one that does not is killed.
 ENDING_S = 5.0
-HINTS = {
+HINTS: Mapping[int, str] = {
     signal.SIGKILL: " (out of memory?)",
     signal.SIGABRT: " (out of memory, or a fault in native code?)",
 }
@@ -305,7 +305,7 @@ def _give_way(nice: int) -> None:
 def _confine(memory_bytes: int | None) -> None:
     """Limit what this process can allocate, and leave no dump of its memory on the disk when it crashes.
 
-    Not its address space: TensorFlow reserves several times what it uses, more with every core.
+    Not its address space: TensorFlow reserves several times what it uses (docs/decisions/0010).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_bytes is not None:

@@ -57,6 +57,7 @@ class Trainer:
 
     def __init__(self) -> None:
         self._answers: Queue[Json] = Queue()
+        self.signs: list[float] = []
         self.child = Child(
             "edge_agent.trainer",
             memory_bytes=MEMORY_BYTES,
@@ -66,8 +67,9 @@ class Trainer:
 
     def ask(self, request: Json) -> Json:
         self.child.send(request)
+        self.signs.clear()
         while (answer := self._answers.get(timeout=WAIT_S))["event"] == "progress":
-            assert 0 <= answer["progress"] <= 1
+            self.signs.append(answer["progress"])
         return answer
 
 
@@ -144,6 +146,13 @@ def test_training_writes_the_delta_and_tells_sums(trainer: Trainer, request_: Js
     assert answer["validation"]["theta0"][0] == pytest.approx((1 + step) * validated)
     assert answer["validation"]["tensorflow"] == [0, 1]
     assert answer["seconds"] >= 0
+
+
+def test_a_sign_of_life_comes_before_whatever_may_take_long(trainer: Trainer, request_: Json) -> None:
+    trainer.ask(request_)
+    assert trainer.signs == [0, 1]
+    trainer.ask(evaluation(request_))
+    assert trainer.signs == [0]
 
 
 def test_evaluation_is_of_the_validation_part_or_of_all_when_there_is_none(
