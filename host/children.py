@@ -105,9 +105,11 @@ class Child:
         with self._ending:
             self._killed = True
         self._end()
+        # What fled from the group may hold our pipes open, and a thread with each.
+        until = time.monotonic() + ENDING_S
         for thread in (self._reader, self._forwarder, self._writer):
             if thread is not threading.current_thread():
-                thread.join(ENDING_S)
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _end(self) -> None:
         if self._process.poll() is None:

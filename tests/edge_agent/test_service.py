@@ -220,6 +220,18 @@ def test_a_trainer_that_fails_is_declined_and_the_agent_lives_on(
     assert aggregator.hear(OFFER, Offer).round == 2
 
 
+def test_a_trainer_that_talks_without_end_keeps_the_agent_from_nothing(
+    aggregator: Aggregator, start: Callable[[], Agent]
+) -> None:
+    aggregator.announce("flood")
+    start()
+    for _ in range(3):
+        beat = alive(aggregator, AgentState.TRAINING)
+    assert beat.progress == 0.5
+    aggregator.announce("train", 2)
+    assert aggregator.hear(OFFER, Offer).round == 2
+
+
 def test_a_silent_trainer_is_declined_and_the_agent_lives_on(
     mosquitto: Mosquitto, aggregator: Aggregator, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from host import children
 from host.children import MAX_LINE_BYTES, PRINTED_BYTES, Child
 
 WAIT_S = 30
@@ -42,6 +43,9 @@ def handle(request, emit):
             emit({"pid": child.pid})
             while True:
                 pass
+        case "flee":
+            child = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+            emit({"pid": child.pid})
         case "leave":
             child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
             emit({"pid": child.pid})
@@ -111,15 +115,15 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> Iterat
     (tmp_path / "rough_child.py").write_text(ROUGH_CHILD)
     (tmp_path / "deaf_child.py").write_text("import signal\nsignal.pause()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    children = []
+    started = []
 
     def start_child(module: str = "a_child", **options: Any) -> Child:  # noqa: ANN401
         child = Child(module, on_message=seen.messages.put, on_exit=seen.exits.put, **options)
-        children.append(child)
+        started.append(child)
         return child
 
     yield start_child
-    for child in children:
+    for child in started:
         child.kill()
 
 
@@ -206,6 +210,19 @@ def test_kill_ends_what_the_child_started(start: Start, seen: Seen) -> None:
     grandchild = seen.message()["pid"]
     child.kill()
     assert ended(grandchild)
+
+
+def test_a_child_is_killed_in_time_though_what_fled_from_it_holds_a_pipe(
+    start: Start, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "ENDING_S", 0.2)
+    child = start()
+    child.send({"verb": "flee"})
+    fled = seen.message()["pid"]
+    child.kill()
+    assert not child.alive
+    os.kill(fled, signal.SIGKILL)
+    assert ended(fled)
 
 
 @pytest.mark.parametrize(
