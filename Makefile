@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format docs clean mosquitto
+.PHONY: help install demo test fuzz lint format docs clean mosquitto
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,6 +24,9 @@ demo: install ## three devices on this machine train one model; options by ARGS=
 
 test: install lint ## style, types, imports, all tests on every core
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
+
+fuzz: $(STAMP) ## 2,000 damaged training programs; options by ARGS="--count 200"
+	$(BIN)/python -m tests.fuzz.programs $(ARGS)
 
 lint: $(STAMP) ## style, types and who may import whom
 	$(BIN)/ruff check

@@ -85,7 +85,10 @@ def measure(folder: Path, layout: str, runtime: str) -> dict[str, float]:
         "import_cpu_s": import_cpu_s(RUNTIMES[runtime]),
         "first_step_cpu_s": one,
         "cpu_ms_per_step": 1000 * (many - two - (two - one)) / STEPS,
-        "peak_rss_mb": peak_rss_mb(child.pid),
+        "peak_rss_mb": memory_mb(child.pid, "VmHWM"),
+        # What trainer_memory_bytes limits, and what it does not.
+        "allocated_mb": memory_mb(child.pid, "VmData"),
+        "address_space_mb": memory_mb(child.pid, "VmPeak"),
     }
     child.kill()
     return {name: round(value, 3) for name, value in found.items()}
@@ -114,9 +117,10 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
-def peak_rss_mb(pid: int) -> float:
+def memory_mb(pid: int, field: str) -> float:
+    """One of the sizes in a process's status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:"))
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:"))
 
 
 def show(results: dict[str, dict[str, float]]) -> None:

@@ -132,7 +132,7 @@ class Service:
             log.debug("the inbox is full: a message was dropped")
 
     def _hear_trainer(self, said: TrainerSaid) -> None:
-        self._inbox.put(said, droppable=said.droppable)
+        self._inbox.put(said)
 
     def _death(self, connection: str) -> Will:
         topic = self._topics.topic(topics.PRESENCE, device=self._settings.device)
@@ -152,7 +152,9 @@ class Service:
 
     def _fire(self, now: float) -> None:
         self._downloads.fire(now)
-        self._trainer.fire(now)
+        outcome = self._trainer.fire(now)
+        if outcome is not None:
+            self._tell(outcome)
         if now >= self._vitals_at:
             self._vitals_at = now + VITALS_S
             self._measure_vitals()
@@ -305,7 +307,7 @@ class Service:
 
     @_do.register
     def _start_job(self, effect: effects.Train | effects.Evaluate) -> list[events.Event]:
-        return [*self._trainer.start(effect)]
+        return [*self._trainer.start(effect, time.monotonic())]
 
     @_do.register
     def _stop_training(self, _effect: effects.StopTraining) -> list[events.Event]:

@@ -30,6 +30,16 @@ class AgentSettings(BaseModel):
     nice: int = Field(default=10, ge=0, le=19, description="how far training gives way to other processes")
     keep_trainer_warm: bool = Field(default=True, description="keep the trainer loaded between rounds")
     trainer_idle_s: float = Field(default=600, gt=0, description="how long a warm trainer may idle")
+    trainer_memory_bytes: int | None = Field(
+        default=None,
+        ge=64 << 20,
+        description="most that the trainer may allocate; None: three quarters of the machine's memory",
+    )
+    trainer_silence_s: float = Field(
+        default=600,
+        gt=0,
+        description="how long the trainer may take to load, or for one step, or to evaluate",
+    )
 
     @field_validator("device")
     @classmethod

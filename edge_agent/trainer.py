@@ -6,6 +6,7 @@ and `train` by `progress` in between. TensorFlow is imported by the first `train
 
 import errno
 import math
+import resource
 import sys
 import time
 import zipfile
@@ -103,15 +104,16 @@ class Trainer:
 
     def _train(self, fields: Json, emit: Emit) -> Json:
         request = TrainRequest.model_validate(fields)
-        runtime, layout = self._prepare(request)
-        before = _read_theta(request.theta, layout)
+        runtime, layout, before = self._prepare(request)
         examples = self._examples(request)
         keep = request.settings.optimizer_state == "keep"
         optimizer = _read_state(request.state) if keep else ()
         began = time.monotonic()
         progress = _Progress(rows_in_all(len(examples.training.x), request.settings), emit)
+        progress.tell(0)
         trained = runtime.train(before, examples.training, request.settings, optimizer, progress)
         seconds = time.monotonic() - began
+        progress.tell(1)
         delta = _delta(before, trained.theta)
         validation = (
             runtime.evaluate(trained.theta, examples.validation) if len(examples.validation.x) else {}
@@ -127,16 +129,16 @@ class Trainer:
             "seconds": seconds,
         }
 
-    def _evaluate(self, fields: Json, _emit: Emit) -> Json:
+    def _evaluate(self, fields: Json, emit: Emit) -> Json:
         request = EvaluateRequest.model_validate(fields)
-        runtime, layout = self._prepare(request)
-        theta = _read_theta(request.theta, layout)
+        runtime, _, theta = self._prepare(request)
         examples = self._examples(request)
         part = examples.validation if len(examples.validation.x) else examples.training
+        _Progress(len(part.x), emit).tell(0)
         return {"event": "evaluated", "metrics": _finite(runtime.evaluate(theta, part))}
 
-    def _prepare(self, request: _Work) -> tuple[Runtime, Layout]:
-        """Have the runtime load the program."""
+    def _prepare(self, request: _Work) -> tuple[Runtime, Layout, Theta]:
+        """Have the runtime load the program; its theta is as long as the one that is there."""
         program = Program.from_bytes(request.program.read_bytes())
         if program.runtime != request.runtime:
             raise WireError(f"program is for runtime {program.runtime!r}, the round for {request.runtime!r}")
@@ -144,11 +146,12 @@ class Trainer:
             raise WireError(
                 "program has another layout than the round's; the aggregator has to publish it again"
             )
+        theta = _read_theta(request.theta, program.layout)
         if self._runtime is None or self._runtime[0] != request.runtime:
             self._runtime = (request.runtime, create(request.runtime))
         runtime = self._runtime[1]
         runtime.load(program.body.encode(), program.layout)
-        return runtime, program.layout
+        return runtime, program.layout, theta
 
     def _examples(self, request: _Work) -> Split:
         """Load and split the data, unless that was done and its files are what they were."""
@@ -161,18 +164,22 @@ class Trainer:
 
 
 class _Progress:
-    """Passes progress on, at most some times a second."""
+    """Passes progress on, at most some times a second: the agent ends a trainer that is silent for long."""
 
     def __init__(self, rows: int, emit: Emit) -> None:
         self._rows, self._emit = rows, emit
         self._began = self._told = time.monotonic()
 
     def __call__(self, fraction: float) -> None:
-        now = time.monotonic()
-        if now - self._told >= PROGRESS_EVERY_S:
-            self._told = now
-            rate = fraction * self._rows / (now - self._began)
-            self._emit({"event": "progress", "progress": fraction, "examples_per_s": rate})
+        if time.monotonic() - self._told >= PROGRESS_EVERY_S:
+            self.tell(fraction)
+
+    def tell(self, fraction: float) -> None:
+        """Pass it on in any case, where something begins that may take long."""
+        self._told = time.monotonic()
+        seconds = self._told - self._began
+        rate = fraction * self._rows / seconds if seconds else 0.0
+        self._emit({"event": "progress", "progress": fraction, "examples_per_s": rate})
 
 
 def _read_theta(path: Path, layout: Layout) -> Theta:
@@ -225,6 +232,10 @@ def _detail(error: Exception) -> str:
     if isinstance(error, ValidationError):
         fault = error.errors(include_url=False)[0]
         return f"request, {'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+    if isinstance(error, MemoryError):
+        limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+        allowed = "" if limit == resource.RLIM_INFINITY else f" of {limit} bytes (trainer_memory_bytes)"
+        return f"out of the memory{allowed} that the trainer may take: {error}".removesuffix(": ")
     lines = [line for line in str(error).strip().splitlines() if not line.lstrip().startswith("[[")]
     return (lines or [type(error).__name__])[-1]
 

@@ -12,6 +12,7 @@ from edge_agent.effects import Evaluate, Train
 from edge_agent.events import Evaluated, Trained, TrainerDied, TrainingFailed, TrainingProgressed
 from edge_agent.settings import AgentSettings
 from edge_agent.store import Store
+from edge_agent.vitals import total_memory_bytes
 from host.children import Child, ask_once
 from host.errors import ChildError, DataError, StorageError
 
@@ -30,11 +31,6 @@ class TrainerSaid:
     child: int
     message: Json | None
     ended: str = ""
-
-    @property
-    def droppable(self) -> bool:
-        """Whether it can come without end, and the next one says it better."""
-        return self.message is not None and self.message.get("event") == "progress"
 
 
 class _Progress(BaseModel):
@@ -67,10 +63,38 @@ _SPOKEN: TypeAdapter[_Progress | _Trained | _Evaluated | _Failed] = TypeAdapter(
 )
 
 
+class _Ear:
+    """Lets one child say so much: one progress at a time, one answer a job, its end."""
+
+    def __init__(self, child: int, hear: Callable[[TrainerSaid], object]) -> None:
+        self.child = child
+        self._hear = hear
+        self.asked = False
+        self.progress_waits = False
+
+    def message(self, message: Json) -> None:
+        """Pass it on; raises ChildError, which ends the child, at an answer that nobody awaits."""
+        if message.get("event") == "progress":
+            # The next one says it better.
+            if self.progress_waits:
+                return
+            self.progress_waits = True
+        elif not self.asked:
+            raise ChildError("answered what was not asked")
+        else:
+            self.asked = False
+        self._hear(TrainerSaid(self.child, message))
+
+    def end(self, how: str) -> None:
+        """Pass on how the child ended."""
+        self._hear(TrainerSaid(self.child, None, how))
+
+
 class Trainer:
     """One job at a time, in a child that is kept warm between jobs or not; only for the loop's thread.
 
-    `hear` puts what the child says into the loop's inbox; the loop gives it to `understand`.
+    `hear` puts what the child says into the loop's inbox, which is never much; the loop gives it to
+    `understand`.
     """
 
     def __init__(
@@ -82,33 +106,37 @@ class Trainer:
     ) -> None:
         self._data = settings.data.model_dump(mode="json")
         self._nice = settings.nice
+        self._memory_bytes = settings.trainer_memory_bytes or default_memory_bytes()
+        self._silence_s = settings.trainer_silence_s
         self._idle_s = settings.trainer_idle_s if settings.keep_trainer_warm else 0.0
         self._store = store
         self._hear = hear
         self._module = module
         self._child: Child | None = None
-        self._children = 0
+        self._ear = _Ear(0, hear)
         self._job: Train | Evaluate | None = None
-        self._idle_until: float | None = None
+        # With a job, when the child has been silent for too long; without, when it has been idle for long.
+        self._until: float | None = None
 
     @property
     def pid(self) -> int | None:
         """The child's process id, while there is a child."""
         return self._child.pid if self._child else None
 
-    def start(self, job: Train | Evaluate) -> list[Outcome]:
+    def start(self, job: Train | Evaluate, now: float) -> list[Outcome]:
         """Hand a job to the child, and start one first if none is warm; the outcome where that fails."""
-        self._job, self._idle_until = job, None
+        self._job, self._until = job, now + self._silence_s
         try:
             request = self._request(job)
             if self._child is None or not self._child.alive:
                 self._child = self._new_child()
+            self._ear.asked = True
             self._child.send(request)
         except OSError as error:
-            self._job = None
+            self._job = self._until = None
             return [TrainerDied(job.job, f"it cannot be started: {error}"[:MAX_DETAIL])]
         except ValueError as error:
-            self._job = None
+            self._job = self._until = None
             return [_failed(job, DeclineReason.CONTRACT, f"the trainer cannot be asked: {error}")]
         return []
 
@@ -116,45 +144,59 @@ class Trainer:
         """Kill the child; what it still said is not understood any more."""
         if self._child is not None:
             self._child.kill()
-        self._child = self._job = self._idle_until = None
+        self._child = self._job = self._until = None
 
     def understand(self, said: TrainerSaid, now: float) -> Outcome | None:
         """Make an event of what a child said; None when it is of no interest any more."""
-        if said.child != self._children or self._child is None:
+        if said.child != self._ear.child or self._child is None:
             return None
         job = self._job
         if said.message is None:
-            self._child = self._job = self._idle_until = None
+            self._child = self._job = self._until = None
             return TrainerDied(job.job, said.ended) if job else None
         if job is None:
             return None
+        self._ear.progress_waits = False
+        self._until = now + self._silence_s
         outcome = self._outcome(job, said.message)
         if not isinstance(outcome, TrainingProgressed):
-            self._rest(now)
+            self._rest(now, warm=not _is_unsound(outcome))
         return outcome
 
     def next_deadline(self) -> float | None:
         """When to call `fire`."""
-        return self._idle_until
+        return self._until
 
-    def fire(self, now: float) -> None:
-        """Give the memory back when the child has been idle for long."""
-        if self._idle_until is not None and now >= self._idle_until:
-            self.stop()
+    def fire(self, now: float) -> TrainingFailed | None:
+        """Give the memory back when the child has been idle for long; end a job that it is silent about.
 
-    def _rest(self, now: float) -> None:
-        self._job, self._idle_until = None, now + self._idle_s
-        if self._idle_s <= 0:
+        That is not tried again, as a death is: it would only take as long once more.
+        """
+        if self._until is None or now < self._until:
+            return None
+        job = self._job
+        self.stop()
+        if job is None:
+            return None
+        detail = (
+            f"the trainer said nothing for {self._silence_s:g} s and was ended; if loading, a step or an "
+            "evaluation takes that long on this device, raise trainer_silence_s in its settings"
+        )
+        return _failed(job, DeclineReason.TRAINING_FAILED, detail)
+
+    def _rest(self, now: float, *, warm: bool) -> None:
+        self._job, self._until = None, now + self._idle_s
+        if self._idle_s <= 0 or not warm:
             self.stop()
 
     def _new_child(self) -> Child:
-        self._children += 1
-        number = self._children
+        self._ear = _Ear(self._ear.child + 1, self._hear)
         return Child(
             self._module,
             nice=self._nice,
-            on_message=lambda message: self._hear(TrainerSaid(number, message)),
-            on_exit=lambda how: self._hear(TrainerSaid(number, None, how)),
+            memory_bytes=self._memory_bytes,
+            on_message=self._ear.message,
+            on_exit=self._ear.end,
         )
 
     def _request(self, job: Train | Evaluate) -> Json:
@@ -205,6 +247,16 @@ class Trainer:
         except StorageError as error:
             return TrainingFailed(job, DeclineReason.DISK, str(error)[:MAX_DETAIL])
         return Trained(job, update, spoken.examples, spoken.metrics, spoken.validation, spoken.seconds)
+
+
+def default_memory_bytes() -> int:
+    """Three quarters of the machine's memory: the rest is for the system, the agent and the device's job."""
+    return total_memory_bytes() * 3 // 4
+
+
+def _is_unsound(outcome: Outcome) -> bool:
+    """Whether the child may be out of order, or out of memory, for its next job too."""
+    return isinstance(outcome, TrainingFailed) and outcome.reason is DeclineReason.TRAINING_FAILED
 
 
 def _failed(job: Train | Evaluate, reason: DeclineReason, detail: str) -> TrainingFailed:

@@ -1,7 +1,9 @@
 """Child processes: JSON lines in on stdin, JSON lines out on a pipe of their own, and no orphan ever.
 
 The child's stdout goes to stderr, because libraries print there. The parent's first line to the child
-names the pipe, the parent and the niceness; all that follows are requests.
+names the pipe, the parent, the niceness and the memory limit; all that follows are requests.
+
+What the child runs may be hostile: no line, flood of lines, silence or refusal to end holds the parent up.
 """
 
 import contextlib
@@ -9,10 +11,12 @@ import ctypes
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +28,16 @@ MAX_LINE_BYTES = 1 << 20
 KEPT_LINES = 5
 # A child that closed its pipe is about to end; one that does not is killed.
 ENDING_S = 5.0
+HINTS: Mapping[int, str] = {
+    signal.SIGKILL: " (out of memory?)",
+    signal.SIGABRT: " (out of memory, or a fault in native code?)",
+}
+# Between two messages: a child that talks without end fills its pipe and waits, instead of keeping us busy.
+PAUSE_S = 0.005
+# Of what a child prints, this much is passed on at once, and this much a second from then on.
+PRINTED_BYTES = 256 << 10
+PRINTED_BYTES_PER_S = 4 << 10
+PRINTED_LINE_BYTES = 8 << 10
 PR_SET_PDEATHSIG = 1
 
 Json = dict[str, Any]
@@ -33,6 +47,7 @@ Emit = Callable[[Mapping[str, Any]], None]
 class Child:
     """`python -m module` in its own session; it starts at once and ends with us, whatever happens.
 
+    `memory_bytes` limits what it can allocate. An `on_message` that raises ChildError ends the child.
     Start it from a thread that outlives it: the kernel kills the child when that thread ends. Raises OSError
     when the machine cannot start a process now. The callbacks are called from a thread of the child's own,
     one at a time.
@@ -44,11 +59,13 @@ class Child:
         *,
         arguments: Sequence[str] = (),
         nice: int = 0,
+        memory_bytes: int | None = None,
         on_message: Callable[[Json], object],
         on_exit: Callable[[str], object],
     ) -> None:
         self._on_message, self._on_exit = on_message, on_exit
         self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._ending = threading.Lock()
         self._killed = False
         answers, answer_end = _pipe()
@@ -63,8 +80,11 @@ class Child:
             self.pid = self._process.pid
             self._forwarder = threading.Thread(target=self._forward, args=(output,), daemon=True)
             self._reader = threading.Thread(target=self._read, args=(answers,), daemon=True)
-            self.send({"pipe": answer_end.fileno(), "parent": os.getpid(), "nice": nice})
-        for thread in (self._forwarder, self._reader, threading.Thread(target=self._sweep, daemon=True)):
+            self._writer = threading.Thread(target=self._write, daemon=True)
+            here = {"pipe": answer_end.fileno(), "parent": os.getpid()}
+            self.send({**here, "nice": nice, "memory_bytes": memory_bytes})
+        sweeper = threading.Thread(target=self._sweep, daemon=True)
+        for thread in (self._forwarder, self._reader, self._writer, sweeper):
             thread.start()
 
     @property
@@ -73,31 +93,40 @@ class Child:
         return self._process.poll() is None
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Hand the child a request; that it is gone already is not an error here, `on_exit` tells.
+        """Hand the child a request, without waiting until it reads; raises ValueError for one too long.
 
-        Wait for the answer before sending more: what a busy child has not read fills the pipe and blocks.
+        That the child is gone already is not an error here, `on_exit` tells. Wait for the answer before
+        sending more: what the child does not read is kept here.
         """
-        assert self._process.stdin is not None
-        line = _line(message)
-        # ValueError: the reader found the child dead, and closed its stdin.
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+        self._requests.put(_line(message))
 
     def kill(self) -> None:
-        """End the child and all it started, now, and wait for that; `on_exit` is then not called."""
+        """End the child and all it started, now, and wait for that a little; `on_exit` is then not called."""
         with self._ending:
             self._killed = True
         self._end()
-        for thread in (self._reader, self._forwarder):
+        # What fled from the group may hold our pipes open, and a thread with each.
+        until = time.monotonic() + ENDING_S
+        for thread in (self._reader, self._forwarder, self._writer):
             if thread is not threading.current_thread():
-                thread.join(ENDING_S)
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _end(self) -> None:
         if self._process.poll() is None:
             self._kill_group()
-        self._process.wait()
-        self._close_stdin()
+        # In the middle of a disk's or a driver's fault not even SIGKILL ends a process at once.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING_S)
+        self._requests.put(None)
+
+    def _write(self) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        # Closing sends what the child did not take, to nobody when it is gone.
+        with contextlib.suppress(BrokenPipeError), stdin:
+            while line := self._requests.get():
+                stdin.write(line)
+                stdin.flush()
 
     def _sweep(self) -> None:
         """End what the child leaves behind, which may hold our pipes open.
@@ -112,11 +141,6 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def _close_stdin(self) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-
     def _read(self, answers: IO[bytes]) -> None:
         with answers:
             try:
@@ -124,6 +148,7 @@ class Child:
                     if self._killed:
                         return
                     self._on_message(message)
+                    time.sleep(PAUSE_S)
             except ChildError as error:
                 self._end()
                 self._report(str(error))
@@ -138,11 +163,10 @@ class Child:
             return "closed its pipe but did not end; killed"
         # The sweep may have come too late to look: a group outlives its first process while others are in it.
         self._kill_group()
-        self._close_stdin()
+        self._requests.put(None)
         self._forwarder.join(ENDING_S)
         if status < 0:
-            hint = " (out of memory?)" if status == -signal.SIGKILL else ""
-            return f"killed by {signal.Signals(-status).name}{hint}"
+            return f"killed by {_signal_name(-status)}{HINTS.get(-status, '')}"
         last = f": {self._last_lines[-1]}" if status and self._last_lines else ""
         return f"exit status {status}{last}"
 
@@ -153,12 +177,46 @@ class Child:
         self._on_exit(how)
 
     def _forward(self, output: IO[bytes]) -> None:
+        allowance = _Allowance(PRINTED_BYTES, PRINTED_BYTES_PER_S)
         with output:
-            while line := output.readline(MAX_LINE_BYTES):
+            while line := output.readline(PRINTED_LINE_BYTES):
                 text = line.decode(errors="replace")
                 if text.strip():
                     self._last_lines.append(text.strip()[:300])
+                if not allowance.takes(len(line)):
+                    continue
+                if allowance.left_out:
+                    text = f"[{allowance.left_out} bytes of output left out]\n{text}"
+                    allowance.left_out = 0
                 sys.stderr.write(text)
+
+
+class _Allowance:
+    """How much output may pass: a burst of bytes, refilled over time."""
+
+    def __init__(self, burst: int, per_s: int) -> None:
+        self._burst, self._per_s = burst, per_s
+        self._room, self._filled = float(burst), time.monotonic()
+        self.left_out = 0
+
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes pass now; counts them as left out otherwise."""
+        now = time.monotonic()
+        self._room = min(self._burst, self._room + (now - self._filled) * self._per_s)
+        self._filled = now
+        fits = size <= self._room
+        if fits:
+            self._room -= size
+        else:
+            self.left_out += size
+        return fits
+
+
+def _signal_name(number: int) -> str:
+    """Its name; most of the real-time signals have none."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def _pipe() -> tuple[IO[bytes], IO[bytes]]:
@@ -208,6 +266,7 @@ def serve(handle: Callable[[Json, Emit], None]) -> None:
         return
     _bind_to(greeting["parent"])
     _give_way(greeting["nice"])
+    _confine(greeting["memory_bytes"])
     os.set_inheritable(greeting["pipe"], False)
     answering = threading.Lock()
     with requests, os.fdopen(greeting["pipe"], "wb") as answers:
@@ -242,7 +301,17 @@ def _bind_to(parent: int) -> None:
 def _give_way(nice: int) -> None:
     """Leave processor and memory to the parent: out of memory, the child is the one to end."""
     os.nice(nice)
-    Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _confine(memory_bytes: int | None) -> None:
+    """Limit what this process can allocate, and leave no dump of its memory on the disk when it crashes.
+
+    Not its address space: TensorFlow reserves several times what it uses (docs/decisions/0010).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

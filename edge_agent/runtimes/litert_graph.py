@@ -140,4 +140,6 @@ def _described(tensors: Tensors) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    # Where an allocation fails, LiteRT mostly has no words for it.
+    wordless = f"{type(error).__name__}, perhaps out of the memory that the trainer may take"
+    return (" ".join(str(error).split()) or wordless)[:200]

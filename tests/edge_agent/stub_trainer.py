@@ -1,6 +1,7 @@
 """A trainer that speaks the protocol and trains nothing: the theta file's text says how to behave."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -20,8 +21,13 @@ def handle(request: Json, emit: Emit) -> None:
         os._exit(3)
     elif behaviour == "nonsense":
         emit({"event": "trained", "examples": 0})
+    elif behaviour == "mute":
+        time.sleep(60)
+    elif behaviour == "flood":
+        flood(emit)
     elif request["verb"] == "evaluate":
-        emit({"event": "evaluated", "metrics": {"accuracy": [3, 4]}})
+        for _ in range(2 if behaviour == "twice" else 1):
+            emit({"event": "evaluated", "metrics": {"accuracy": [3, 4]}})
     else:
         train(request, emit, hangs=behaviour == "hang")
 
@@ -32,6 +38,14 @@ def train(request: Json, emit: Emit, *, hangs: bool) -> None:
         time.sleep(60)
     Path(request["update"]).write_bytes(UPDATE + str(request["settings"]["seed"]).encode())
     emit({"event": "trained", "examples": 7, "metrics": {"loss": [3.5, 7]}, "validation": {}, "seconds": 0.5})
+
+
+def flood(emit: Emit) -> None:
+    """All that a child can say without end, at once."""
+    while True:
+        sys.stderr.write("y" * 100_000)
+        for _ in range(100):
+            emit({"event": "progress", "progress": 0.5, "padding": "x" * 1000})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from broker.messages import (
     Announcement,
     Assignment,
     BlobRef,
+    DeclineReason,
     Federation,
     Grant,
     Heartbeat,
@@ -64,7 +65,9 @@ M = TypeVar("M", bound=Message)
 class Agent:
     """A service in a thread, over a state folder."""
 
-    def __init__(self, broker: BrokerSettings, folder: Path, aggregator_key: str | None = None) -> None:
+    def __init__(
+        self, broker: BrokerSettings, folder: Path, aggregator_key: str | None = None, silence_s: float = 600
+    ) -> None:
         settings = AgentSettings(
             device=DEVICE,
             broker=broker.model_copy(update={"reconnect_min_s": 0.02, "reconnect_max_s": 0.1}),
@@ -72,6 +75,7 @@ class Agent:
             state_folder=folder,
             aggregator_key=aggregator_key,
             nice=0,
+            trainer_silence_s=silence_s,
         )
         self.store = Store(folder)
         self.service = Service(settings, self.store, BIRTH, Notifier({}), STUB)
@@ -233,6 +237,30 @@ def test_a_trainer_that_fails_is_declined_and_the_agent_lives_on(
     assert report.detail.startswith(detail)
     aggregator.announce("train", 2)
     assert aggregator.hear(OFFER, Offer).round == 2
+
+
+def test_a_trainer_that_talks_without_end_keeps_the_agent_from_nothing(
+    aggregator: Aggregator, start: Callable[[], Agent]
+) -> None:
+    aggregator.announce("flood")
+    start()
+    for _ in range(3):
+        beat = alive(aggregator, AgentState.TRAINING)
+    assert beat.progress == 0.5
+    aggregator.announce("train", 2)
+    assert aggregator.hear(OFFER, Offer).round == 2
+
+
+def test_a_silent_trainer_is_declined_and_the_agent_lives_on(
+    mosquitto: Mosquitto, aggregator: Aggregator, tmp_path: Path
+) -> None:
+    aggregator.announce("mute")
+    with closing(Agent(mosquitto.settings(DEVICE), tmp_path / "state", silence_s=0.5)):
+        report = aggregator.hear(REPORT, Report)
+        assert report.declined is DeclineReason.TRAINING_FAILED
+        assert report.detail.startswith("the trainer said nothing for 0.5 s")
+        aggregator.announce("fail", 2)
+        assert aggregator.hear(REPORT, Report).round == 2
 
 
 def test_a_pending_update_survives_a_restart_and_is_offered_again(

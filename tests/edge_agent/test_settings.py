@@ -36,6 +36,7 @@ def test_a_settings_file_is_read_with_defaults_for_the_rest(tmp_path: Path) -> N
     assert settings.broker.topics.root == "midge/v1/lab"
     assert isinstance(settings.data, CsvSettings)
     assert (settings.keep_trainer_warm, settings.trainer_idle_s) == (True, 600)
+    assert (settings.trainer_memory_bytes, settings.trainer_silence_s) == (None, 600)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,7 @@ def test_a_settings_file_is_read_with_defaults_for_the_rest(tmp_path: Path) -> N
         (('"csv"', '"xls"'), "data: input tag 'xls' found using 'kind' does not match"),
         (("tags", "nice = 20\ntags"), "nice: input should be less than or equal to 19, not 20"),
         (("tags", "trainer_idle_s = 0\ntags"), "trainer_idle_s: input should be greater than 0, not 0"),
+        (("tags", "trainer_memory_bytes = 4096\ntags"), "trainer_memory_bytes: input should be greater"),
         (('["kitchen"]', '[""]'), "tags.0: string should have at least 1 character, not ''"),
         (("[data]", "[date]"), "data: is missing"),
         (

@@ -14,6 +14,7 @@ from broker.update import DELTA, open_update
 from host.children import Child
 
 WAIT_S = 60
+MEMORY_BYTES = 8 << 30
 PROJECT = Path(__file__).parents[2]
 LAYOUT = Layout(trainable=((2,),), state=((1,),))
 THETA = np.array([1, 2, 3], np.float32)
@@ -30,6 +31,8 @@ class Stepper:
         self.program = program.decode()
 
     def train(self, theta, examples, settings, optimizer, progress):
+        if self.program == "eat":
+            bytearray(1 << 50)
         if self.program == "raise":
             raise RuntimeError("first line\\nthe point\\n [[node]] [Op:it]")
         progress(0.5)
@@ -54,16 +57,19 @@ class Trainer:
 
     def __init__(self) -> None:
         self._answers: Queue[Json] = Queue()
+        self.signs: list[float] = []
         self.child = Child(
             "edge_agent.trainer",
+            memory_bytes=MEMORY_BYTES,
             on_message=self._answers.put,
             on_exit=lambda how: self._answers.put({"event": how}),
         )
 
     def ask(self, request: Json) -> Json:
         self.child.send(request)
+        self.signs.clear()
         while (answer := self._answers.get(timeout=WAIT_S))["event"] == "progress":
-            assert 0 <= answer["progress"] <= 1
+            self.signs.append(answer["progress"])
         return answer
 
 
@@ -142,6 +148,13 @@ def test_training_writes_the_delta_and_tells_sums(trainer: Trainer, request_: Js
     assert answer["seconds"] >= 0
 
 
+def test_a_sign_of_life_comes_before_whatever_may_take_long(trainer: Trainer, request_: Json) -> None:
+    trainer.ask(request_)
+    assert trainer.signs == [0, 1]
+    trainer.ask(evaluation(request_))
+    assert trainer.signs == [0]
+
+
 def test_evaluation_is_of_the_validation_part_or_of_all_when_there_is_none(
     trainer: Trainer, request_: Json
 ) -> None:
@@ -199,7 +212,12 @@ def test_what_cannot_be_done_is_declined_with_a_reason_and_the_child_goes_on(
 
 @pytest.mark.parametrize(
     ("body", "detail"),
-    [("raise", "the point"), ("diverge", "diverged"), ("short", "shape (2,), (3,) is needed")],
+    [
+        ("raise", "the point"),
+        ("eat", f"of {MEMORY_BYTES} bytes (trainer_memory_bytes)"),
+        ("diverge", "diverged"),
+        ("short", "shape (2,), (3,) is needed"),
+    ],
 )
 def test_a_runtime_that_fails_declines_and_writes_no_update(
     trainer: Trainer, request_: Json, tmp_path: Path, body: str, detail: str

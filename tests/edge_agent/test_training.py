@@ -1,3 +1,5 @@
+import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,7 +15,8 @@ from edge_agent.effects import Evaluate, Train
 from edge_agent.events import Evaluated, Trained, TrainerDied, TrainingFailed, TrainingProgressed
 from edge_agent.settings import AgentSettings
 from edge_agent.store import Store
-from edge_agent.training import Outcome, Trainer, TrainerSaid, inspect_data
+from edge_agent.training import Outcome, Trainer, TrainerSaid, default_memory_bytes, inspect_data
+from host.children import PRINTED_BYTES
 from host.errors import ChildError
 from host.inbox import Inbox
 from tests.edge_agent.agent_world import THETA, assignment
@@ -33,9 +36,9 @@ class Bench:
         self.store = store
         self.trainer = Trainer(AgentSettings.model_validate(given), store, self.inbox.put, STUB)
 
-    def train(self, job: int, behaviour: str = "train") -> None:
+    def train(self, job: int, behaviour: str = "train", now: float = 0) -> None:
         self.store.blob(THETA).write_text(behaviour)
-        self.trainer.start(Train(job, assignment(), assignment().settings))
+        self.trainer.start(Train(job, assignment(), assignment().settings), now)
 
     def outcome(self, now: float = 0) -> Outcome:
         """What the trainer's next message means, progress left out."""
@@ -81,8 +84,8 @@ def test_a_warm_trainer_does_the_next_job_and_goes_when_it_was_idle_for_long(
     assert here.trainer.next_deadline() == 160
     here.trainer.fire(159.9)
     assert here.trainer.pid == warm
-    here.trainer.start(Evaluate(2, assignment(1, "evaluating", theta=THETA)))
-    assert here.trainer.next_deadline() is None
+    here.trainer.start(Evaluate(2, assignment(1, "evaluating", theta=THETA)), 150)
+    assert here.trainer.next_deadline() == 150 + 600
     assert here.outcome(now=200) == Evaluated(2, {"accuracy": (3.0, 4.0)})
     assert here.trainer.pid == warm
     here.trainer.fire(260)
@@ -169,7 +172,7 @@ def test_a_machine_that_cannot_start_a_process_is_told_and_tried_again(
     job = Train(1, assignment(), assignment().settings)
     with monkeypatch.context() as patched:
         patched.setattr(sys, "executable", "/no/python")
-        (died,) = here.trainer.start(job)
+        (died,) = here.trainer.start(job, 0)
     assert isinstance(died, TrainerDied)
     assert "cannot be started" in died.detail
     here.train(2)
@@ -181,12 +184,72 @@ def test_a_contract_too_large_to_hand_over_fails_the_job_only(bench: Callable[..
     names = tuple(f"{number:04}" + "\x01" * 56 for number in range(4096))
     asked = assignment(contract={"shape": (4,), "classes": names})
     assert len(encode(Announcement(session=1, sequence=1, assignment=asked))) <= MAX_MESSAGE_BYTES
-    (failed,) = here.trainer.start(Train(1, asked, asked.settings))
+    (failed,) = here.trainer.start(Train(1, asked, asked.settings), 0)
     assert isinstance(failed, TrainingFailed)
     assert failed.reason is DeclineReason.CONTRACT
 
 
-def test_only_progress_may_be_dropped() -> None:
-    assert TrainerSaid(1, {"event": "progress", "progress": 0.5}).droppable
-    for said in (TrainerSaid(1, {"event": "trained"}), TrainerSaid(1, {}), TrainerSaid(1, None, "gone")):
-        assert not said.droppable
+def test_a_silent_trainer_is_ended_and_its_job_fails_for_good(bench: Callable[..., Bench]) -> None:
+    here = bench(trainer_silence_s=30)
+    here.train(1, "mute", now=100)
+    child = here.trainer.pid
+    assert here.trainer.fire(129.9) is None
+    failed = here.trainer.fire(130)
+    assert isinstance(failed, TrainingFailed)
+    assert failed.reason is DeclineReason.TRAINING_FAILED
+    assert "said nothing for 30 s" in failed.detail
+    assert (here.trainer.pid, here.trainer.next_deadline()) == (None, None)
+    assert child is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    here.train(2)
+    assert isinstance(here.outcome(), Trained)
+
+
+def test_a_trainer_that_tells_its_progress_is_not_silent(bench: Callable[..., Bench]) -> None:
+    here = bench(trainer_silence_s=30)
+    here.train(1, "hang", now=100)
+    said = here.inbox.get(30)
+    assert said is not None
+    assert here.trainer.understand(said, 120) == TrainingProgressed(1, 0.5, 10)
+    assert here.trainer.fire(130) is None
+    assert here.trainer.fire(150) is not None
+
+
+def test_a_trainer_that_talks_without_end_is_heard_one_message_at_a_time(
+    bench: Callable[..., Bench], capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = bench()
+    here.train(1, "flood")
+    for _ in range(3):
+        said = here.inbox.get(30)
+        assert said is not None
+        assert here.inbox.get(0.1) is None
+        assert here.trainer.understand(said, 0) == TrainingProgressed(1, 0.5, 0)
+    here.trainer.stop()
+    assert 0 < len(capfd.readouterr().err) < 2 * PRINTED_BYTES
+
+
+def test_a_trainer_that_answers_what_was_not_asked_is_ended(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    here.store.blob(THETA).write_text("twice")
+    here.trainer.start(Evaluate(1, assignment(1, "evaluating", theta=THETA)), 0)
+    assert here.outcome() == Evaluated(1, {"accuracy": (3.0, 4.0)})
+    assert here.inbox.get(30) == TrainerSaid(1, None, "answered what was not asked")
+
+
+def test_a_trainer_that_failed_in_training_is_not_used_again(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    here.train(1, "nonsense")
+    assert isinstance(here.outcome(), TrainingFailed)
+    assert here.trainer.pid is None
+
+
+def test_a_trainer_is_limited_to_most_of_the_memory_unless_it_is_set(bench: Callable[..., Bench]) -> None:
+    for given, limit in (({}, default_memory_bytes()), ({"trainer_memory_bytes": 1 << 30}, 1 << 30)):
+        here = bench(**given)
+        here.train(1, "hang")
+        here.inbox.get(30)
+        assert here.trainer.pid is not None
+        assert resource.prlimit(here.trainer.pid, resource.RLIMIT_DATA) == (limit, limit)
+        here.trainer.stop()

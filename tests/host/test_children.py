@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from host.children import MAX_LINE_BYTES, Child
+from host import children
+from host.children import MAX_LINE_BYTES, PRINTED_BYTES, Child
 
 WAIT_S = 30
 OPEN_FILES = Path("/proc/self/fd")
 PROJECT = Path(__file__).parents[2]
 
 CHILD = """
-import os, signal, subprocess, sys
+import os, pathlib, resource, signal, subprocess, sys
 from host.children import serve
 
 def handle(request, emit):
@@ -42,6 +43,9 @@ def handle(request, emit):
             emit({"pid": child.pid})
             while True:
                 pass
+        case "flee":
+            child = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+            emit({"pid": child.pid})
         case "leave":
             child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
             emit({"pid": child.pid})
@@ -50,6 +54,22 @@ def handle(request, emit):
             if os.fork() == 0:
                 signal.pause()
             os._exit(5)
+        case "limits":
+            oom = pathlib.Path("/proc/self/oom_score_adj").read_text().strip()
+            dump, memory = map(resource.getrlimit, (resource.RLIMIT_CORE, resource.RLIMIT_DATA))
+            emit({"oom": oom, "dump": dump[1], "memory": memory[1]})
+        case "take":
+            try:
+                bytearray(request["size"])
+                emit({"fits": True})
+            except MemoryError:
+                emit({"fits": False})
+        case "signal":
+            os.kill(os.getpid(), request["number"])
+        case "shout":
+            os.write(2, b"x" * request["size"])
+            os.write(2, b"\\nthe end\\n")
+            sys.exit(7)
         case "spin":
             emit({"pid": os.getpid()})
             while True:
@@ -93,16 +113,17 @@ def seen() -> Seen:
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> Iterator[Start]:
     (tmp_path / "a_child.py").write_text(CHILD)
     (tmp_path / "rough_child.py").write_text(ROUGH_CHILD)
+    (tmp_path / "deaf_child.py").write_text("import signal\nsignal.pause()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    children = []
+    started = []
 
     def start_child(module: str = "a_child", **options: Any) -> Child:  # noqa: ANN401
         child = Child(module, on_message=seen.messages.put, on_exit=seen.exits.put, **options)
-        children.append(child)
+        started.append(child)
         return child
 
     yield start_child
-    for child in children:
+    for child in started:
         child.kill()
 
 
@@ -191,6 +212,19 @@ def test_kill_ends_what_the_child_started(start: Start, seen: Seen) -> None:
     assert ended(grandchild)
 
 
+def test_a_child_is_killed_in_time_though_what_fled_from_it_holds_a_pipe(
+    start: Start, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "ENDING_S", 0.2)
+    child = start()
+    child.send({"verb": "flee"})
+    fled = seen.message()["pid"]
+    child.kill()
+    assert not child.alive
+    os.kill(fled, signal.SIGKILL)
+    assert ended(fled)
+
+
 @pytest.mark.parametrize(
     ("text", "times", "complaint"),
     [
@@ -212,6 +246,45 @@ def test_nonsense_from_the_child_ends_it(
 def test_too_long_a_request_is_refused_here(start: Start) -> None:
     with pytest.raises(ValueError, match="at most"):
         start().send({"text": "x" * MAX_LINE_BYTES})
+
+
+def test_requests_that_the_child_does_not_read_hold_nobody_up(start: Start) -> None:
+    child = start("deaf_child")
+    for _ in range(3):
+        child.send({"text": "x" * (MAX_LINE_BYTES // 2)})
+    child.kill()
+    assert not child.alive
+
+
+def test_the_memory_of_a_child_is_limited_and_it_is_the_first_to_go(start: Start, seen: Seen) -> None:
+    child = start(memory_bytes=256 << 20)
+    child.send({"verb": "limits"})
+    assert seen.message() == {"oom": "1000", "dump": 0, "memory": 256 << 20}
+    for size, fits in ((1 << 20, True), (256 << 20, False), (1 << 20, True)):
+        child.send({"verb": "take", "size": size})
+        assert seen.message() == {"fits": fits}
+
+
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGSEGV, "killed by SIGSEGV"),
+        (signal.SIGABRT, "killed by SIGABRT (out of memory, or a fault in native code?)"),
+        (signal.SIGRTMIN + 3, f"killed by signal {signal.SIGRTMIN + 3}"),
+    ],
+    ids=["segv", "abrt", "unnamed"],
+)
+def test_the_signal_that_ended_a_child_is_told(start: Start, seen: Seen, number: int, how: str) -> None:
+    start().send({"verb": "signal", "number": number})
+    assert seen.exit() == how
+
+
+def test_of_what_a_child_prints_without_end_a_part_is_passed_on_and_its_end_is_told(
+    start: Start, seen: Seen, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start().send({"verb": "shout", "size": 100_000_000})
+    assert seen.exit() == "exit status 7: the end"
+    assert PRINTED_BYTES // 2 < len(capfd.readouterr().err) < 2 * PRINTED_BYTES
 
 
 def test_the_child_of_a_killed_parent_ends_in_the_middle_of_its_work(start: Start) -> None:

@@ -1,106 +1,131 @@
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 import pytest
 
 from aggregator.keras.determinism import be_deterministic
+from broker.contract import DataContract
+from broker.layout import Layout
 from broker.litert import LiteRTBody
+from broker.messages import DeclineReason
 from broker.program import Program
-from host.children import Child
-from tests.edge_agent.runtimes.litert_bench import SETTINGS, classifier, images
+from edge_agent.data.examples import Examples
+from edge_agent.events import Trained, TrainingFailed
+from tests.edge_agent.runtimes.device import Device, Job
+from tests.edge_agent.runtimes.litert_bench import SETTINGS, classifier
+from tests.fuzz.mutations import REFUSED, Model, survive
 
 MUTATIONS = 60
-LIMIT_S = 15.0
-
-
-class Trainer:
-    """The agent's trainer, in a process of its own, that is started again when it died."""
-
-    def __init__(self) -> None:
-        self._answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self._child: Child | None = None
-
-    def ask(self, request: dict[str, Any]) -> str:
-        """What became of a request: an event or a reason, `died` or `hung`."""
-        if self._child is None or not self._child.alive:
-            self._child = Child(
-                "edge_agent.trainer",
-                on_message=self._answers.put,
-                on_exit=lambda how: self._answers.put({"event": "died", "detail": how}),
-            )
-        self._child.send(request)
-        try:
-            while (answer := self._answers.get(timeout=LIMIT_S))["event"] == "progress":
-                pass
-        except Empty:
-            self.stop()
-            return "hung"
-        return str(answer.get("reason", answer["event"]))
-
-    def stop(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-
-
-@pytest.fixture
-def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
-    info = tmp_path / "site/litert-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: litert\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[midge.runtimes]\nlitert = edge_agent.runtimes.litert:LiteRTRuntime\n"
-    )
-    monkeypatch.syspath_prepend(info.parent)
-    trainer = Trainer()
-    yield trainer
-    trainer.stop()
-
-
-def mutated(tflite: bytes, random: np.random.Generator) -> bytes:
-    """Cut short, or with a few bits flipped: with many, LiteRT's check of the file sees it at once."""
-    if random.random() < 0.1:
-        return tflite[: random.integers(1, len(tflite))]
-    changed = np.frombuffer(tflite, np.uint8).copy()
-    for place in random.integers(0, len(tflite), random.integers(1, 4)):
-        changed[place] ^= 1 << random.integers(8)
-    return bytes(changed)
+BATCH = SETTINGS.batch_size
+LAYOUT = Layout(trainable=((3,),))
+MEMORY_BYTES = 512 << 20
+# Of float32: four times as much.
+HUGE = (1 << 15, 1 << 14)
+Json = dict[str, Any]
 
 
 @pytest.mark.timeout(300)
-def test_damaged_programs_end_the_job_or_the_child_and_the_next_job_is_done(
-    trainer: Trainer, tmp_path: Path
-) -> None:
+def test_damaged_programs_end_the_job_or_the_child_and_the_next_job_is_done(tmp_path: Path) -> None:
     be_deterministic()
-    bench = classifier("sgd")
-    x, y = images()
-    np.savez(tmp_path / "data.npz", x=x, y=y)
-    (tmp_path / "theta").write_bytes(bench.theta.tobytes())
-    request = {
-        "verb": "train",
-        "data": {"kind": "npz", "path": str(tmp_path / "data.npz")},
-        "runtime": "litert",
-        "program": str(tmp_path / "program"),
-        "theta": str(tmp_path / "theta"),
-        "layout": bench.layout.digest,
-        "contract": {"shape": [6, 6, 1], "classes": ["a", "b", "c"]},
-        "settings": SETTINGS.model_dump(mode="json"),
-        "update": str(tmp_path / "update"),
-        "state": str(tmp_path / "state"),
+    model = Model.of("cnn", classifier("sgd"))
+    kinds = Counter(kind for _, kind, _ in survive(tmp_path, model, range(MUTATIONS), trainer_silence_s=30))
+    assert kinds.total() == MUTATIONS
+    assert kinds[REFUSED] > MUTATIONS / 3
+
+
+@cache
+def hostile(loss: Callable[[Any], Any]) -> bytes:
+    """A program in good order, whose loss is computed as no exporter would have it."""
+    import tensorflow as tf  # noqa: PLC0415  takes seconds
+
+    from aggregator.keras.litert.conversion import convert  # noqa: PLC0415
+
+    theta, one, weight = (tf.TensorSpec([size]) for size in (3, 1, BATCH))
+    batch = {"x": tf.TensorSpec([BATCH, 2]), "y": tf.TensorSpec([BATCH], tf.int32), "weight": weight}
+
+    def train(**given: Any) -> Json:  # noqa: ANN401  TensorFlow ships no types
+        return {"theta": given["theta"] + given["lr"], "opt": given["opt"] + 0.0, "loss": loss(given["lr"])}
+
+    def evaluate(**given: Any) -> Json:  # noqa: ANN401
+        return {"sums": given["theta"][:1] * 1.0, "weight": tf.reduce_sum(given["weight"], keepdims=True)}
+
+    functions = {
+        "train": tf.function(train).get_concrete_function(theta=theta, opt=one, lr=one, **batch),
+        "evaluate": tf.function(evaluate).get_concrete_function(theta=theta, **batch),
     }
+    body = LiteRTBody(
+        batch=BATCH,
+        optimizer_size=1,
+        learning_rate=0.1,
+        metrics=("loss",),
+        classes=True,
+        x_shape=(2,),
+        x_dtype="float32",
+        y_shape=(),
+        batch_statistics=False,
+        tflite=convert(functions),
+    )
+    return Program(layout=LAYOUT, runtime="litert", body=body.to_json()).to_bytes()
 
-    def outcome(body: LiteRTBody) -> str:
-        program = Program(layout=bench.layout, runtime="litert", body=body.to_json())
-        (tmp_path / "program").write_bytes(program.to_bytes())
-        return trainer.ask(request)
 
-    random = np.random.default_rng(6)
-    outcomes = [
-        outcome(bench.body.model_copy(update={"tflite": mutated(bench.body.tflite, random)}))
-        for _ in range(MUTATIONS)
-    ]
-    assert set(outcomes) <= {"trained", "program", "training-failed", "died", "hung"}
-    assert outcomes.count("program") > MUTATIONS / 3
-    assert outcome(bench.body) == "trained"
+def harmless(rate: Any) -> Any:  # noqa: ANN401
+    return rate * 2.0
+
+
+def greedy(rate: Any) -> Any:  # noqa: ANN401
+    import tensorflow as tf  # noqa: PLC0415
+
+    shape = tf.cast(rate[0] * 0, tf.int32) + HUGE
+    return tf.reshape(tf.reduce_sum(tf.broadcast_to(tf.reshape(rate, [1, 1]), shape) * 2.0), [1])
+
+
+def greedy_from_the_start(rate: Any) -> Any:  # noqa: ANN401
+    import tensorflow as tf  # noqa: PLC0415
+
+    return tf.reshape(tf.reduce_sum(tf.cumsum(tf.broadcast_to(tf.reshape(rate, [1, 1]), HUGE))), [1])
+
+
+def endless(rate: Any) -> Any:  # noqa: ANN401
+    import tensorflow as tf  # noqa: PLC0415
+
+    return tf.while_loop(lambda value: value[0] >= 0.0, lambda value: (value * 1.0,), [rate * 0 + 1])[0]
+
+
+@pytest.fixture
+def job() -> Job:
+    examples = Examples(np.zeros((20, 2), np.float32), np.zeros(20, np.int32))
+    contract = DataContract(shape=(2,), classes=("a", "b"))
+    return Job(LAYOUT.digest, np.zeros(3, np.float32), examples, contract, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("loss", "detail"),
+    [(greedy, "'train' failed"), (greedy_from_the_start, "perhaps out of the memory")],
+    ids=["when run", "when loaded"],
+)
+def test_a_program_that_wants_more_memory_than_there_is_is_refused_and_the_child_goes_on(
+    tmp_path: Path, job: Job, loss: Callable[[Any], Any], detail: str
+) -> None:
+    with Device(tmp_path, job, trainer_memory_bytes=MEMORY_BYTES) as device:
+        assert isinstance(device.train(hostile(harmless)), Trained)
+        child = device.pid
+        outcome = device.train(hostile(loss))
+        assert isinstance(outcome, TrainingFailed)
+        assert outcome.reason is DeclineReason.PROGRAM
+        assert detail in outcome.detail
+        assert isinstance(device.train(hostile(harmless)), Trained)
+        assert device.pid == child
+
+
+def test_a_program_that_never_ends_is_ended(tmp_path: Path, job: Job) -> None:
+    with Device(tmp_path, job) as device:
+        assert isinstance(device.train(hostile(harmless)), Trained)
+        outcome = device.train(hostile(endless), silence_s=1)
+        assert isinstance(outcome, TrainingFailed)
+        assert outcome.reason is DeclineReason.TRAINING_FAILED
+        assert "said nothing for 1 s" in outcome.detail
+        assert isinstance(device.train(hostile(harmless)), Trained)
