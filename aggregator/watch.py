@@ -24,7 +24,6 @@ from broker.topics import MONITOR_DEVICE, MONITOR_FEDERATION, MONITOR_ROUND, MON
 RENEWED_EVERY_S = 30.0
 KEPT_ROUNDS = 20
 KEPT_RUNS = 5
-UNTIMED = {"at_unix_s", "seconds_left"}
 
 Publish = Callable[[str, bytes], bool]
 
@@ -100,14 +99,16 @@ class Watch:
             self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run), now)
             if run.round is not None:
                 topic = self._topics.topic(MONITOR_ROUND, run=run.run, round=run.round.number)
-                self._show(topic, self._round(run, run.round, now), now)
+                left = {"seconds_left": self._core.seconds_left}
+                self._show(topic, self._round(run, run.round, now), now, **left)
 
-    def _show(self, topic: str, document: Document, now: float) -> None:
+    def _show(self, topic: str, document: Document, now: float, **timed: float | None) -> None:
+        """Publish a document that is not what it was; `timed` are fields that time alone changes."""
         before = self._published.get(topic)
-        if before is not None and now - before[1] < RENEWED_EVERY_S and _same(before[0], document):
+        if before is not None and now - before[1] < RENEWED_EVERY_S and before[0] == document:
             return
-        timed = document.model_copy(update={"at_unix_s": time.time(), "renewed_every_s": RENEWED_EVERY_S})
-        if self._publish(topic, timed.model_dump_json().encode()):
+        timed |= {"at_unix_s": time.time(), "renewed_every_s": RENEWED_EVERY_S}
+        if self._publish(topic, document.model_copy(update=timed).model_dump_json().encode()):
             self._published[topic] = (document, now)
 
     def _federation(self, now: float) -> FederationDocument:
@@ -146,7 +147,6 @@ class Watch:
             target=current.target,
             quorum=current.quorum,
             reported=len(current.accepted),
-            seconds_left=self._core.seconds_left,
             participants=parts,
             metrics=means(current.metrics),
             federated=means(sum_metrics(reports)),
@@ -192,10 +192,6 @@ def _phase(run: Run | None) -> str:
     if run is None:
         return Phase.IDLE
     return "paused" if run.paused is not None else run.phase
-
-
-def _same(before: Document, after: Document) -> bool:
-    return before.model_dump(exclude=UNTIMED) == after.model_dump(exclude=UNTIMED)
 
 
 def _status(part: Participant, *, alive: bool) -> str:

@@ -4,7 +4,6 @@ import math
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator import training
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.phases import Phase, RoundOutcome, RunOutcome
 from aggregator.coordinator.state import Round
@@ -106,9 +105,7 @@ def _close(c: Context) -> None:
         return
     c.go(run, Phase.WAITING)
     c.effects.append(do.WriteHistory(run.run))
-    training.open_when_enough_live(c)
-    if run.phase is Phase.WAITING:
-        c.announce()
+    c.announce()
 
 
 def sum_metrics(reports: list[Metrics]) -> Metrics | None:
