@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from aggregator.coordinator import fitness
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.evaluating import sum_metrics
 from aggregator.coordinator.fleet import Device
@@ -96,7 +97,7 @@ class Watch:
             topic = self._topics.topic(MONITOR_RUN, run=self._newest.run)
             self._show(topic, _ended_run(self._newest), now)
         elif run is not None:
-            self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run), now)
+            self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run, now), now)
             if run.round is not None:
                 topic = self._topics.topic(MONITOR_ROUND, run=run.run, round=run.round.number)
                 left = {"seconds_left": self._core.seconds_left}
@@ -122,7 +123,7 @@ class Watch:
             messages_dropped=self._dropped(),
         )
 
-    def _run(self, run: Run) -> RunDocument:
+    def _run(self, run: Run, now: float) -> RunDocument:
         newest = self._newest
         if newest is None or newest.run != run.run:
             newest = self._newest = next(iter(self._ledger.runs(1)), None)
@@ -134,8 +135,12 @@ class Watch:
             rounds=run.settings.rounds,
             started_unix_s=newest.started_unix_s if newest else 0.0,
             metrics=newest.metrics if newest else {},
-            reason=run.paused or "",
+            reason=run.paused or self._shortage(run, now),
         )
+
+    def _shortage(self, run: Run, now: float) -> str:
+        waits = run.phase is Phase.WAITING
+        return fitness.shortage(self._core.fleet, run, now) if waits else ""
 
     def _round(self, run: Run, current: Round, now: float) -> RoundDocument:
         reports = [report for report in current.reports.values() if report is not None]
@@ -167,6 +172,8 @@ class Watch:
         alive = self._core.fleet.alive(name, now)
         run = self._core.run
         part = run.round.cohort.get(name) if run is not None and run.round is not None else None
+        model = run.model if run is not None else None
+        out = fitness.obstacle(self._core.fleet, name, run, now) if run is not None else None
         return DeviceDocument(
             device=name,
             live=alive,
@@ -184,6 +191,8 @@ class Watch:
             tags=presence.tags,
             version=presence.version,
             conflict=device.conflict,
+            measured_per_s=presence.speeds.get(model.program.digest) if model is not None else None,
+            not_selected=out.why if out is not None else "",
             metrics=means(part.validation) if part else {},
         )
 

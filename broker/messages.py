@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.names import (
     ConnectionId,
     DeviceId,
@@ -30,8 +30,10 @@ MAX_PROGRAM_BYTES = 8 << 20
 MAX_CHUNK_BYTES = 1 << 20
 MIN_CHUNK_BYTES = 1 << 10
 MAX_GRANTED_CHUNKS = 64
+MAX_SPEEDS = 8
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Speeds = Annotated[dict[Digest, Annotated[Finite, Field(ge=0)]], Field(max_length=MAX_SPEEDS)]
 
 
 class Part(BaseModel):
@@ -133,6 +135,7 @@ class Assignment(Part):
     layout: Digest
     runtime: ShortText
     contract: DataContract
+    needs: Needs = Needs()
     settings: TrainingSettings
     cohort: Annotated[tuple[DeviceId, ...], Field(max_length=4096)] | None = Field(
         default=None, description="None: every device"
@@ -159,6 +162,9 @@ class Presence(Message):
     runtimes: tuple[ShortText, ...] = Field(default=(), max_length=16)
     tags: tuple[ShortText, ...] = Field(default=(), max_length=32)
     examples: int = Field(default=0, ge=0)
+    speeds: Speeds = Field(
+        default_factory=dict, description="examples a second, measured, by digest of the training program"
+    )
 
 
 class AgentState(Word):
@@ -208,6 +214,7 @@ class DeclineReason(Word):
     PROGRAM = "program"
     TRAINING_FAILED = "training-failed"
     DISK = "disk"
+    NEEDS = "needs"
 
 
 class Report(Message):

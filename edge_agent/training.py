@@ -9,7 +9,14 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from broker.messages import Assignment, DeclineReason, Fraction
 from broker.names import Finite, Metrics
 from edge_agent.effects import Evaluate, Train
-from edge_agent.events import Evaluated, Trained, TrainerDied, TrainingFailed, TrainingProgressed
+from edge_agent.events import (
+    Evaluated,
+    SpeedMeasured,
+    Trained,
+    TrainerDied,
+    TrainingFailed,
+    TrainingProgressed,
+)
 from edge_agent.settings import AgentSettings
 from edge_agent.store import Store
 from host.children import Child, ask_once
@@ -20,7 +27,7 @@ INSPECT_S = 600.0
 MAX_DETAIL = 300
 
 Json = dict[str, Any]
-Outcome = TrainingProgressed | Trained | Evaluated | TrainingFailed | TrainerDied
+Outcome = TrainingProgressed | SpeedMeasured | Trained | Evaluated | TrainingFailed | TrainerDied
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,11 @@ class _Progress(BaseModel):
     examples_per_s: Annotated[Finite, Field(ge=0)] = 0.0
 
 
+class _Measured(BaseModel):
+    event: Literal["measured"]
+    examples_per_s: Annotated[Finite, Field(ge=0)]
+
+
 class _Trained(BaseModel):
     event: Literal["trained"]
     examples: int = Field(ge=1, le=1 << 40)
@@ -62,9 +74,8 @@ class _Failed(BaseModel):
     detail: str = ""
 
 
-_SPOKEN: TypeAdapter[_Progress | _Trained | _Evaluated | _Failed] = TypeAdapter(
-    Annotated[_Progress | _Trained | _Evaluated | _Failed, Field(discriminator="event")]
-)
+_Spoken = _Progress | _Measured | _Trained | _Evaluated | _Failed
+_SPOKEN: TypeAdapter[_Spoken] = TypeAdapter(Annotated[_Spoken, Field(discriminator="event")])
 
 
 class Trainer:
@@ -129,7 +140,7 @@ class Trainer:
         if job is None:
             return None
         outcome = self._outcome(job, said.message)
-        if not isinstance(outcome, TrainingProgressed):
+        if not isinstance(outcome, TrainingProgressed | SpeedMeasured):
             self._rest(now)
         return outcome
 
@@ -179,7 +190,7 @@ class Trainer:
             "state": str(self._store.optimizer_state(job.assignment.run)),
         }
 
-    def _outcome(self, job: Train | Evaluate, message: Json) -> Outcome:
+    def _outcome(self, job: Train | Evaluate, message: Json) -> Outcome:  # noqa: PLR0911  one a kind of answer
         try:
             spoken = _SPOKEN.validate_python(message)
         except ValidationError as error:
@@ -191,6 +202,8 @@ class Trainer:
         match spoken:
             case _Progress():
                 return TrainingProgressed(job.job, spoken.progress, spoken.examples_per_s)
+            case _Measured() if isinstance(job, Train):
+                return SpeedMeasured(job.job, spoken.examples_per_s)
             case _Failed():
                 return _failed(job, spoken.reason, spoken.detail)
             case _Evaluated() if isinstance(job, Evaluate):

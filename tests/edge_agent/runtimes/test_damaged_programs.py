@@ -33,7 +33,7 @@ class Trainer:
             )
         self._child.send(request)
         try:
-            while (answer := self._answers.get(timeout=LIMIT_S))["event"] == "progress":
+            while (answer := self._answers.get(timeout=LIMIT_S))["event"] in {"progress", "measured"}:
                 pass
         except Empty:
             self.stop()
