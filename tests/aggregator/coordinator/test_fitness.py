@@ -3,8 +3,19 @@ import pytest
 from aggregator.coordinator import events as on
 from aggregator.coordinator.fitness import LASTING, available, obstacle, shortage
 from aggregator.coordinator.phases import Phase
+from broker.contract import DataContract
 from broker.messages import AgentState, DeclineReason, Report
-from tests.aggregator.coordinator.world import PROGRAM, RUN, World, heartbeat
+from tests.aggregator.coordinator.world import (
+    LAYOUT,
+    PARAMETERS,
+    PROGRAM,
+    RUN,
+    RUNTIME,
+    TASK,
+    World,
+    heartbeat,
+    theta,
+)
 
 SLOW = {"speeds": {PROGRAM.digest: 12.0}}
 
@@ -133,7 +144,10 @@ def test_a_decline_counts_in_its_own_run_only() -> None:
     world = World()
     world.begin_training("a", "b")
     decline(world, "a", DeclineReason.CONTRACT)
-    world.run.run = "run-b"
+    assert fit(world) == ["b"]
+    contract = DataContract(shape=(4,))
+    world.tell(on.StopRun(), on.StartRun("run-b", TASK, world.settings))
+    world.tell(on.Prepared("run-b", theta(0), PROGRAM, LAYOUT, RUNTIME, contract, PARAMETERS))
     assert fit(world) == ["a", "b"]
 
 
