@@ -1,11 +1,11 @@
 """What people and tools see: the documents under `monitor/`, written when they change and renewed in time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from aggregator.coordinator import fitness
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.evaluating import sum_metrics
+from aggregator.coordinator.fitness import judged, shortage
 from aggregator.coordinator.fleet import Device
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Participant, Round, Run
@@ -20,6 +20,7 @@ from broker.monitor import (
     RunDocument,
     means,
 )
+from broker.needs import Misfit
 from broker.topics import MONITOR_DEVICE, MONITOR_FEDERATION, MONITOR_ROUND, MONITOR_RUN, Topics
 
 RENEWED_EVERY_S = 30.0
@@ -27,6 +28,7 @@ KEPT_ROUNDS = 20
 KEPT_RUNS = 5
 
 Publish = Callable[[str, bytes], bool]
+Misfits = Mapping[str, Misfit | None]
 
 
 class Watch:
@@ -86,8 +88,10 @@ class Watch:
         """Publish every document that changed or is due for renewal."""
         self._due = now + self._rate_s
         self._show(self._topics.topic(MONITOR_FEDERATION), self._federation(now), now)
+        misfits = self._misfits(now)
         for name, device in self._core.fleet.devices.items():
-            self._show(self._topics.topic(MONITOR_DEVICE, device=name), self._device(name, device, now), now)
+            document = self._device(name, device, misfits.get(name), now)
+            self._show(self._topics.topic(MONITOR_DEVICE, device=name), document, now)
         if self._closed is not None:
             self._show(*self._closed, now)
         run = self._core.run
@@ -97,7 +101,7 @@ class Watch:
             topic = self._topics.topic(MONITOR_RUN, run=self._newest.run)
             self._show(topic, _ended_run(self._newest), now)
         elif run is not None:
-            self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run, now), now)
+            self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run, misfits), now)
             if run.round is not None:
                 topic = self._topics.topic(MONITOR_ROUND, run=run.run, round=run.round.number)
                 left = {"seconds_left": self._core.seconds_left}
@@ -123,8 +127,8 @@ class Watch:
             messages_dropped=self._dropped(),
         )
 
-    def _run(self, run: Run, now: float) -> RunDocument:
-        newest = self._newest
+    def _run(self, run: Run, misfits: Misfits) -> RunDocument:
+        newest, waits = self._newest, run.phase is Phase.WAITING
         if newest is None or newest.run != run.run:
             newest = self._newest = next(iter(self._ledger.runs(1)), None)
         return RunDocument(
@@ -135,12 +139,13 @@ class Watch:
             rounds=run.settings.rounds,
             started_unix_s=newest.started_unix_s if newest else 0.0,
             metrics=newest.metrics if newest else {},
-            reason=run.paused or self._shortage(run, now),
+            reason=run.paused or (shortage(misfits.values(), run.settings) if waits else ""),
         )
 
-    def _shortage(self, run: Run, now: float) -> str:
-        waits = run.phase is Phase.WAITING
-        return fitness.shortage(self._core.fleet, run, now) if waits else ""
+    def _misfits(self, now: float) -> Misfits:
+        """Why devices are not selected; of nobody while there is no run that was prepared."""
+        run = self._core.run
+        return judged(self._core.fleet, run, now) if run is not None and run.model is not None else {}
 
     def _round(self, run: Run, current: Round, now: float) -> RoundDocument:
         reports = [report for report in current.reports.values() if report is not None]
@@ -167,13 +172,12 @@ class Watch:
             reason=reason,
         )
 
-    def _device(self, name: str, device: Device, now: float) -> DeviceDocument:
+    def _device(self, name: str, device: Device, misfit: Misfit | None, now: float) -> DeviceDocument:
         beat, presence = device.heartbeat, device.presence
         alive = self._core.fleet.alive(name, now)
         run = self._core.run
         part = run.round.cohort.get(name) if run is not None and run.round is not None else None
         model = run.model if run is not None else None
-        out = fitness.obstacle(self._core.fleet, name, run, now) if run is not None else None
         return DeviceDocument(
             device=name,
             live=alive,
@@ -192,7 +196,7 @@ class Watch:
             version=presence.version,
             conflict=device.conflict,
             measured_per_s=presence.speeds.get(model.program.digest) if model is not None else None,
-            not_selected=out.why if out is not None else "",
+            not_selected=misfit.why if misfit is not None else "",
             metrics=means(part.validation) if part else {},
         )
 

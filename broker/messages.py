@@ -135,7 +135,7 @@ class Assignment(Part):
     layout: Digest
     runtime: ShortText
     contract: DataContract
-    needs: Needs = Needs()
+    needs: Needs = Field(default_factory=Needs)
     settings: TrainingSettings
     cohort: Annotated[tuple[DeviceId, ...], Field(max_length=4096)] | None = Field(
         default=None, description="None: every device"

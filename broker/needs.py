@@ -31,7 +31,7 @@ class Misfit(NamedTuple):
     why: str
 
 
-def misfit(birth: Presence, needs: Needs, program: str) -> Misfit | None:
+def find_misfit(birth: Presence, needs: Needs, program: str) -> Misfit | None:
     """Find what this device lacks for a task whose program has this digest; None when it lacks nothing.
 
     A device that has not trained with the program yet is taken to be fast enough.

@@ -14,7 +14,7 @@ from broker.messages import (
     Presence,
     Report,
 )
-from broker.needs import Misfit, misfit
+from broker.needs import Misfit, find_misfit
 from broker.topics import PRESENCE, REPORT, Branch
 from edge_agent import effects as do
 from edge_agent.backoff import Backoff
@@ -106,7 +106,7 @@ class Context:
 
     def misfit(self, asked: Assignment) -> Misfit | None:
         """What we lack of what the task needs."""
-        return misfit(self._birth(), asked.needs, asked.program.digest)
+        return find_misfit(self._birth(), asked.needs, asked.program.digest)
 
     def _birth(self) -> Presence:
         return self.presence.birth().model_copy(update={"speeds": self.kept.speeds})

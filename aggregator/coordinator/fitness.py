@@ -1,12 +1,14 @@
 """Which devices a run can use, and why it cannot use the others: for selecting them, and for people."""
 
 from collections import Counter
+from collections.abc import Collection
 
 from aggregator.coordinator.cohort import needed
 from aggregator.coordinator.fleet import Device, Fleet
 from aggregator.coordinator.state import Run
+from aggregator.run_settings import RunSettings
 from broker.messages import AgentState, DeclineReason
-from broker.needs import Misfit, Obstacle, misfit
+from broker.needs import Misfit, Obstacle, find_misfit
 
 # What no waiting mends: asked again, the device would say the same. A new connection may be a mended one.
 LASTING = {DeclineReason.CONTRACT, DeclineReason.DATA, DeclineReason.RUNTIME, DeclineReason.PROGRAM}
@@ -18,23 +20,23 @@ DISPLACED = Misfit(Obstacle.DISPLACED, "displaced by another device with its id"
 
 def available(fleet: Fleet, run: Run, now: float) -> list[str]:
     """Who could take part in the run's rounds; sorted."""
-    return sorted(name for name in fleet.devices if obstacle(fleet, name, run, now) is None)
+    return sorted(name for name, misfit in judged(fleet, run, now).items() if misfit is None)
 
 
-def obstacle(fleet: Fleet, name: str, run: Run, now: float) -> Misfit | None:
-    """Why this device is in no cohort of the run; None when chance alone decides, or nothing is built yet."""
-    if run.model is None:
-        return None
-    return _obstacle_of(fleet.devices[name], run) if fleet.alive(name, now) else LOST
+def judged(fleet: Fleet, run: Run, now: float) -> dict[str, Misfit | None]:
+    """Why each device is in no cohort of a prepared run; None where chance alone decides."""
+    return {
+        name: _misfit_of(device, run) if fleet.alive(name, now) else LOST
+        for name, device in fleet.devices.items()
+    }
 
 
-def shortage(fleet: Fleet, run: Run, now: float) -> str:
+def shortage(misfits: Collection[Misfit | None], settings: RunSettings) -> str:
     """Why no round can open, with how many devices are kept out by what; empty when enough fit."""
-    found = [obstacle(fleet, name, run, now) for name in fleet.devices]
-    fit, wanted = found.count(None), needed(run.settings)
-    if run.model is None or fit >= wanted:
+    fit, wanted = sum(misfit is None for misfit in misfits), needed(settings)
+    if fit >= wanted:
         return ""
-    counts = Counter(out.obstacle for out in found if out is not None)
+    counts = Counter(misfit.obstacle for misfit in misfits if misfit is not None)
     others = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     return f"waits for devices: {wanted} needed, {fit} fit" + (f"; kept out: {others}" if others else "")
 
@@ -45,7 +47,7 @@ def declined(device: Device, run: str, reason: DeclineReason, detail: str) -> No
         device.declined = (run, f"declined run {run}: {reason}: {detail}"[:MAX_WHY])
 
 
-def _obstacle_of(device: Device, run: Run) -> Misfit | None:
+def _misfit_of(device: Device, run: Run) -> Misfit | None:
     """Why this device, which lives, does not fit; what concerns the machine as a whole comes first."""
     assert run.model is not None
     birth, beat, runtime = device.presence, device.heartbeat, run.model.runtime
@@ -54,7 +56,7 @@ def _obstacle_of(device: Device, run: Run) -> Misfit | None:
     if runtime not in birth.runtimes:
         only = f", only {', '.join(birth.runtimes)}" if birth.runtimes else ""
         return Misfit(Obstacle.RUNTIME, f"has no runtime {runtime}{only}")
-    lacking = misfit(birth, run.model.needs, run.model.program.digest)
+    lacking = find_misfit(birth, run.model.needs, run.model.program.digest)
     if lacking is None and device.declined is not None and device.declined[0] == run.run:
         return Misfit(Obstacle.DECLINED, device.declined[1])
     return lacking

@@ -281,6 +281,19 @@ def test_a_device_that_does_not_fit_is_shown_with_the_reason_and_its_speed() -> 
     assert shown["reason"] == "waits for devices: 1 needed, 0 fit; kept out: 1 speed, 1 tags"
 
 
+def test_nobody_is_judged_before_there_is_something_to_judge_by() -> None:
+    screen = Screen()
+    screen.world.tell(on.Connected())
+    screen.world.born_with("a", runtimes=("torch",))
+    screen.look()
+    screen.world.start()
+    assert screen.look() == ["federation", RUN_TOPIC]
+    assert screen.shown["devices/a"]["not_selected"] == ""
+    screen.world.prepared()
+    screen.look()
+    assert screen.shown["devices/a"]["not_selected"] == "has no runtime keras, only torch"
+
+
 def test_a_run_that_found_its_devices_says_no_longer_why_it_waits() -> None:
     screen = Screen()
     screen.world.begin_waiting(tags=("indoor",))

@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from broker.contract import Needs
 from broker.messages import Presence
-from broker.needs import Misfit, Obstacle, misfit
+from broker.needs import Misfit, Obstacle, find_misfit
 
 PROGRAM = "a" * 64
 BIRTH = Presence(
@@ -37,7 +37,7 @@ BIRTH = Presence(
     ],
 )
 def test_what_a_device_lacks_is_said_with_figures(needs: dict[str, object], obstacle: str, why: str) -> None:
-    assert misfit(BIRTH, Needs.model_validate(needs), PROGRAM) == Misfit(Obstacle(obstacle), why)
+    assert find_misfit(BIRTH, Needs.model_validate(needs), PROGRAM) == Misfit(Obstacle(obstacle), why)
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_what_a_device_lacks_is_said_with_figures(needs: dict[str, object], obst
     ids=["none", "all but speed", "board", "speed"],
 )
 def test_who_has_just_enough_fits(needs: dict[str, object]) -> None:
-    assert misfit(BIRTH, Needs.model_validate(needs), PROGRAM) is None
+    assert find_misfit(BIRTH, Needs.model_validate(needs), PROGRAM) is None
 
 
 def test_a_device_without_examples_never_fits() -> None:
-    lacking = misfit(BIRTH.model_copy(update={"examples": 0}), Needs(), PROGRAM)
+    lacking = find_misfit(BIRTH.model_copy(update={"examples": 0}), Needs(), PROGRAM)
     assert lacking == Misfit(Obstacle.EXAMPLES, "holds no examples")
 
 
 def test_a_device_that_never_trained_with_the_program_is_fast_enough() -> None:
-    assert misfit(BIRTH, Needs(examples_per_s=1e9), "c" * 64) is None
+    assert find_misfit(BIRTH, Needs(examples_per_s=1e9), "c" * 64) is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from aggregator.coordinator import events as on
-from aggregator.coordinator.fitness import LASTING, available, obstacle, shortage
+from aggregator.coordinator.fitness import LASTING, available, judged, shortage
 from aggregator.coordinator.phases import Phase
 from broker.contract import DataContract
 from broker.messages import AgentState, DeclineReason, Report
@@ -26,8 +26,12 @@ def fit(world: World) -> list[str]:
 
 def why(world: World, device: str) -> str:
     """Why a device is not selected; empty when it may be."""
-    found = obstacle(world.core.fleet, device, world.run, world.now)
+    found = judged(world.core.fleet, world.run, world.now)[device]
     return found.why if found else ""
+
+
+def waits_for(world: World) -> str:
+    return shortage(judged(world.core.fleet, world.run, world.now).values(), world.settings)
 
 
 def decline(world: World, device: str, reason: DeclineReason, detail: str = "") -> None:
@@ -39,14 +43,6 @@ def test_those_who_fit_are_sorted() -> None:
     world.begin_waiting()
     world.born("c", "a", "b")
     assert fit(world) == ["a", "b", "c"]
-
-
-def test_nobody_is_judged_before_there_is_something_to_judge_by() -> None:
-    world = World()
-    world.tell(on.Connected())
-    world.born_with("a", runtimes=("torch",))
-    world.start()
-    assert why(world, "a") == ""
 
 
 @pytest.mark.parametrize(
@@ -154,14 +150,12 @@ def test_a_decline_counts_in_its_own_run_only() -> None:
 def test_a_run_that_waits_says_how_many_devices_are_kept_out_by_what() -> None:
     world = World(min_devices=3)
     world.begin_waiting(tags=("indoor",), examples_per_s=50.0)
-    assert shortage(world.core.fleet, world.run, world.now) == "waits for devices: 3 needed, 0 fit"
+    assert waits_for(world) == "waits for devices: 3 needed, 0 fit"
     world.born("a", "b", "e")
     world.died("e")
     world.born_with("c", tags=("indoor",), **SLOW)
     world.born_with("d", tags=("indoor",))
-    assert shortage(world.core.fleet, world.run, world.now) == (
-        "waits for devices: 3 needed, 1 fit; kept out: 1 lost, 1 speed, 2 tags"
-    )
+    assert waits_for(world) == ("waits for devices: 3 needed, 1 fit; kept out: 1 lost, 1 speed, 2 tags")
     world.born_with("a", tags=("indoor",))
     world.born_with("b", tags=("indoor",))
-    assert shortage(world.core.fleet, world.run, world.now) == ""
+    assert waits_for(world) == ""
