@@ -15,18 +15,20 @@ SLOW = {"LAB_BATCH_S": "0.5"}
 
 @pytest.mark.timeout(240)
 def test_a_run_completes_with_the_devices_that_fit_and_the_others_are_told_why_not(lab: Lab) -> None:
-    lab.start_aggregator(TASK)
+    # A busy machine that lets a device look lost would hide what it declines.
+    lab.start_aggregator(TASK, heartbeat_s=2.0)
     lab.start_agent("pi-1", tags=["indoor"])
     lab.start_agent("pi-2", tags=["outdoor"])
     lab.start_agent("pi-3", tags=["indoor"], environment=SLOW)
     lab.until(lambda seen: seen.get("federation", {}).get("live") == 3)
     run = lab.start_run(rounds=3, min_devices=1, epochs=20, batch_size=16)
 
-    def not_selected(documents: dict[str, Document]) -> list[str]:
-        return [documents.get(f"devices/pi-{n}", {}).get("not_selected", "") for n in (1, 2, 3)]
+    def both_left_out(documents: dict[str, Document]) -> str | None:
+        why = {name: document.get("not_selected", "") for name, document in documents.items()}
+        slow: str = why.get("devices/pi-3", "")
+        return slow if why.get("devices/pi-2") == "lacks tag indoor" and slow.startswith("trains") else None
 
-    fits, tagless, slow = lab.until(lambda seen: all((found := not_selected(seen))[1:]) and found)
-    assert (fits, tagless) == ("", "lacks tag indoor")
+    slow = lab.until(both_left_out)
     speed = re.fullmatch(r"trains ([0-9.]+) examples/s, the task needs 100", slow)
     assert speed is not None
     assert 0 < float(speed[1]) <= 32
@@ -36,6 +38,7 @@ def test_a_run_completes_with_the_devices_that_fit_and_the_others_are_told_why_n
     assert parts[0]["pi-3"] == {"status": "declined", "examples": 0, "validation": {}, "reason": "needs"}
     assert [sorted(part) for part in parts] == [["pi-1", "pi-3"], ["pi-1"], ["pi-1"]]
     assert {part["pi-1"]["status"] for part in parts} == {"accepted"}
+    assert lab.documents["devices/pi-1"]["not_selected"] == ""
     assert f"declined, needs: {slow}" in lab.log("aggregator")
     manifest = tomllib.loads((lab.run_folder(run) / "run.toml").read_text())
     assert manifest["needs"] == {"tags": ["indoor"], "examples_per_s": 100}

@@ -150,9 +150,9 @@ class World:
     def born(self, *devices: str, life: int = 1) -> list[do.Effect]:
         return self.tell(*(on.DevicePresence(d, birth(d, life)) for d in devices))
 
-    def born_with(self, device: str, life: int = 1, **changes: object) -> list[do.Effect]:
+    def born_with(self, device: str, **changes: object) -> list[do.Effect]:
         """A birth that says something else than usual."""
-        return self.tell(on.DevicePresence(device, birth(device, life).model_copy(update=changes)))
+        return self.tell(on.DevicePresence(device, birth(device).model_copy(update=changes)))
 
     def died(self, *devices: str, life: int = 1, retained: bool = False) -> list[do.Effect]:
         return self.tell(*(on.DevicePresence(d, death(d, life), retained) for d in devices))
