@@ -32,11 +32,12 @@ class PlainTask:
         """Run the task file and take its first weights; raises ConfigError.
 
         The file has `runtime`, the name of an entry point on the devices; `data_contract`, a dict;
-        `initial_theta()`, which returns a list of float32 arrays; and, if there is need of them, `program()`,
-        which returns the text for the runtime, and `evaluate(weights)`, which returns {name: (sum, weight)}.
+        `initial_theta()`, which returns a list of float32 arrays; and, if there is need of them, `needs`, a
+        dict; `program()`, which returns the text for the runtime; and `evaluate(weights)`, which returns
+        {name: (sum, weight)}.
         """
         self._file = TaskFile(path)
-        self.contract = self._file.contract
+        self.contract, self.needs = self._file.contract, self._file.needs
         weights = self._first_weights(seed)
         try:
             self.layout = Layout(trainable=tuple(weight.shape for weight in weights))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from host.errors import ConfigError
 
 MAX_DETAIL = 300
@@ -34,6 +34,7 @@ class TaskFile:
         self.path = path
         self._module: ModuleType = self._run(self._import)
         self.contract = self._contract()
+        self.needs = self._needs()
 
     def get(self, name: str) -> Any:  # noqa: ANN401  whatever the file gives
         """What the file calls `name`; None when there is no such thing."""
@@ -99,3 +100,12 @@ class TaskFile:
             return DataContract.model_validate(fields)
         except ValidationError as error:
             raise self.misfit("data_contract", error) from None
+
+    def _needs(self) -> Needs:
+        fields = self.get("needs") if self.has("needs") else {}
+        if not isinstance(fields, dict):
+            raise self.fault(f"needs is {type(fields).__name__}, not a dict")
+        try:
+            return Needs.model_validate(fields)
+        except ValidationError as error:
+            raise self.misfit("needs", error) from None

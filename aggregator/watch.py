@@ -1,10 +1,11 @@
 """What people and tools see: the documents under `monitor/`, written when they change and renewed in time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.evaluating import sum_metrics
+from aggregator.coordinator.fitness import judged, shortage
 from aggregator.coordinator.fleet import Device
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Participant, Round, Run
@@ -19,14 +20,15 @@ from broker.monitor import (
     RunDocument,
     means,
 )
+from broker.needs import Misfit
 from broker.topics import MONITOR_DEVICE, MONITOR_FEDERATION, MONITOR_ROUND, MONITOR_RUN, Topics
 
 RENEWED_EVERY_S = 30.0
 KEPT_ROUNDS = 20
 KEPT_RUNS = 5
-UNTIMED = {"at_unix_s", "seconds_left"}
 
 Publish = Callable[[str, bytes], bool]
+Misfits = Mapping[str, Misfit | None]
 
 
 class Watch:
@@ -86,8 +88,10 @@ class Watch:
         """Publish every document that changed or is due for renewal."""
         self._due = now + self._rate_s
         self._show(self._topics.topic(MONITOR_FEDERATION), self._federation(now), now)
+        misfits = self._misfits(now)
         for name, device in self._core.fleet.devices.items():
-            self._show(self._topics.topic(MONITOR_DEVICE, device=name), self._device(name, device, now), now)
+            document = self._device(name, device, misfits.get(name), now)
+            self._show(self._topics.topic(MONITOR_DEVICE, device=name), document, now)
         if self._closed is not None:
             self._show(*self._closed, now)
         run = self._core.run
@@ -97,17 +101,19 @@ class Watch:
             topic = self._topics.topic(MONITOR_RUN, run=self._newest.run)
             self._show(topic, _ended_run(self._newest), now)
         elif run is not None:
-            self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run), now)
+            self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run, misfits), now)
             if run.round is not None:
                 topic = self._topics.topic(MONITOR_ROUND, run=run.run, round=run.round.number)
-                self._show(topic, self._round(run, run.round, now), now)
+                left = {"seconds_left": self._core.seconds_left}
+                self._show(topic, self._round(run, run.round, now), now, **left)
 
-    def _show(self, topic: str, document: Document, now: float) -> None:
+    def _show(self, topic: str, document: Document, now: float, **timed: float | None) -> None:
+        """Publish a document that is not what it was; `timed` are fields that time alone changes."""
         before = self._published.get(topic)
-        if before is not None and now - before[1] < RENEWED_EVERY_S and _same(before[0], document):
+        if before is not None and now - before[1] < RENEWED_EVERY_S and before[0] == document:
             return
-        timed = document.model_copy(update={"at_unix_s": time.time(), "renewed_every_s": RENEWED_EVERY_S})
-        if self._publish(topic, timed.model_dump_json().encode()):
+        timed |= {"at_unix_s": time.time(), "renewed_every_s": RENEWED_EVERY_S}
+        if self._publish(topic, document.model_copy(update=timed).model_dump_json().encode()):
             self._published[topic] = (document, now)
 
     def _federation(self, now: float) -> FederationDocument:
@@ -121,8 +127,8 @@ class Watch:
             messages_dropped=self._dropped(),
         )
 
-    def _run(self, run: Run) -> RunDocument:
-        newest = self._newest
+    def _run(self, run: Run, misfits: Misfits) -> RunDocument:
+        newest, waits = self._newest, run.phase is Phase.WAITING
         if newest is None or newest.run != run.run:
             newest = self._newest = next(iter(self._ledger.runs(1)), None)
         return RunDocument(
@@ -133,8 +139,13 @@ class Watch:
             rounds=run.settings.rounds,
             started_unix_s=newest.started_unix_s if newest else 0.0,
             metrics=newest.metrics if newest else {},
-            reason=run.paused or "",
+            reason=run.paused or (shortage(misfits.values(), run.settings) if waits else ""),
         )
+
+    def _misfits(self, now: float) -> Misfits:
+        """Why devices are not selected; of nobody while there is no run that was prepared."""
+        run = self._core.run
+        return judged(self._core.fleet, run, now) if run is not None and run.model is not None else {}
 
     def _round(self, run: Run, current: Round, now: float) -> RoundDocument:
         reports = [report for report in current.reports.values() if report is not None]
@@ -146,7 +157,6 @@ class Watch:
             target=current.target,
             quorum=current.quorum,
             reported=len(current.accepted),
-            seconds_left=self._core.seconds_left,
             participants=parts,
             metrics=means(current.metrics),
             federated=means(sum_metrics(reports)),
@@ -162,11 +172,12 @@ class Watch:
             reason=reason,
         )
 
-    def _device(self, name: str, device: Device, now: float) -> DeviceDocument:
+    def _device(self, name: str, device: Device, misfit: Misfit | None, now: float) -> DeviceDocument:
         beat, presence = device.heartbeat, device.presence
         alive = self._core.fleet.alive(name, now)
         run = self._core.run
         part = run.round.cohort.get(name) if run is not None and run.round is not None else None
+        model = run.model if run is not None else None
         return DeviceDocument(
             device=name,
             live=alive,
@@ -184,6 +195,8 @@ class Watch:
             tags=presence.tags,
             version=presence.version,
             conflict=device.conflict,
+            measured_per_s=presence.speeds.get(model.program.digest) if model is not None else None,
+            not_selected=misfit.why if misfit is not None else "",
             metrics=means(part.validation) if part else {},
         )
 
@@ -192,10 +205,6 @@ def _phase(run: Run | None) -> str:
     if run is None:
         return Phase.IDLE
     return "paused" if run.paused is not None else run.phase
-
-
-def _same(before: Document, after: Document) -> bool:
-    return before.model_dump(exclude=UNTIMED) == after.model_dump(exclude=UNTIMED)
 
 
 def _status(part: Participant, *, alive: bool) -> str:

@@ -16,7 +16,7 @@ from aggregator.runfolder import RunFolder, resolve_start
 from aggregator.settings import AggregatorSettings
 from aggregator.spool import Spool
 from aggregator.strategies.registry import load_strategy
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.layout import Layout
 from broker.program import Program
 from host.errors import MidgeError
@@ -80,6 +80,7 @@ class Workshop:
                 runtime=program.runtime,
                 contract=DataContract.model_validate(answer["contract"]),
                 parameters=program.layout.size,
+                needs=Needs.model_validate(answer["needs"]),
             )
             self._write_manifest(folder, effect, event)
             self._tell(event)
@@ -172,5 +173,9 @@ class Workshop:
             "task": effect.task,
             "seed": effect.settings.seed,
             "parameters": event.parameters,
+            "settings": settings,
+            "contract": contract,
+            "needs": event.needs.model_dump(mode="json", exclude_defaults=True),
+            "digests": digests,
         }
-        folder.write_manifest({**about, "settings": settings, "contract": contract, "digests": digests})
+        folder.write_manifest(about)

@@ -75,7 +75,7 @@ def measure(folder: Path, layout: str, runtime: str) -> dict[str, float]:
 
     def train(steps: int) -> float:
         child.send(request(folder, layout, runtime, steps))
-        while (answer := answers.get(timeout=WAIT_S))["event"] == "progress":
+        while (answer := answers.get(timeout=WAIT_S))["event"] in {"progress", "measured"}:
             pass
         assert answer["event"] == "trained", answer
         return cpu_s(child.pid)

@@ -1,8 +1,10 @@
-"""The data contract: what a task expects of every device's examples."""
+"""What a task expects: the data contract, of every example; the needs, of every device."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from broker.names import Finite, ShortText
 
 Extent = Annotated[int, Field(ge=1, le=1 << 24)]
 ClassName = Annotated[str, Field(min_length=1, max_length=64)]
@@ -20,3 +22,16 @@ class DataContract(BaseModel):
     dtype: Literal["float32", "uint8", "int32"] = "float32"
     classes: tuple[ClassName, ...] | None = Field(default=None, max_length=4096)
     target_shape: tuple[Extent, ...] = Field(default=(), max_length=6)
+
+
+class Needs(BaseModel):
+    """What a device must have to take part; unless given, one example is enough."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory_bytes: int = Field(default=0, ge=0, description="of the machine, as Linux counts it")
+    cores: int = Field(default=0, ge=0)
+    machine: ShortText = Field(default="", description="part of the birth's `machine`: `aarch64`, `Pi 4`")
+    tags: tuple[ShortText, ...] = Field(default=(), max_length=32, description="the device has all of them")
+    examples: int = Field(default=1, ge=1, description="those for validation among them")
+    examples_per_s: Finite = Field(default=0.0, ge=0, description="trained with the run's program")

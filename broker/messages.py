@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.names import (
     ConnectionId,
     DeviceId,
@@ -32,8 +32,10 @@ MAX_CHUNK_BYTES = 1 << 20
 MIN_CHUNK_BYTES = 1 << 10
 MAX_GRANTED_CHUNKS = 64
 SIGNATURE_BYTES = 64
+MAX_SPEEDS = 8
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Speeds = Annotated[dict[Digest, Annotated[Finite, Field(ge=0)]], Field(max_length=MAX_SPEEDS)]
 
 
 class Part(BaseModel):
@@ -136,6 +138,7 @@ class Assignment(Part):
     layout: Digest
     runtime: ShortText
     contract: DataContract
+    needs: Needs = Field(default_factory=Needs)
     settings: TrainingSettings
     cohort: Annotated[tuple[DeviceId, ...], Field(max_length=4096)] | None = Field(
         default=None, description="None: every device"
@@ -169,6 +172,9 @@ class Presence(Message):
     runtimes: tuple[ShortText, ...] = Field(default=(), max_length=16)
     tags: tuple[ShortText, ...] = Field(default=(), max_length=32)
     examples: int = Field(default=0, ge=0)
+    speeds: Speeds = Field(
+        default_factory=dict, description="examples a second, measured, by digest of the training program"
+    )
 
 
 class AgentState(Word):
@@ -218,6 +224,7 @@ class DeclineReason(Word):
     PROGRAM = "program"
     TRAINING_FAILED = "training-failed"
     DISK = "disk"
+    NEEDS = "needs"
 
 
 class Report(Message):

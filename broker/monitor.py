@@ -104,6 +104,10 @@ class DeviceDocument(Document):
     bytes_up: int = Field(default=0, description="update bytes sent since the agent started")
     bytes_down: int = Field(default=0, description="blob bytes received since the agent started")
     conflict: bool = Field(default=False, description="two machines use this id")
+    measured_per_s: float | None = Field(
+        default=None, description="examples a second that it trains with the active run's program"
+    )
+    not_selected: str = Field(default="", description="why no round of the active run selects it")
     metrics: Means = Field(default_factory=dict, description="last validation metrics it reported")
 
 

@@ -49,6 +49,7 @@ LIMITS = {
     "chunks in a grant": (messages.MAX_GRANTED_CHUNKS, "chunks"),
     "granted chunks on their way from one device": (uploads.MAX_IN_FLIGHT, "chunks"),
     "devices that an aggregator knows": (fleet.MAX_DEVICES, "devices"),
+    "programs whose speed a device remembers": (messages.MAX_SPEEDS, "programs"),
     "missed heartbeats that make a device lost": (fleet.MISSED_HEARTBEATS, "heartbeats"),
     "pause between two offers": (backoff.LONGEST_S, "s"),
 }

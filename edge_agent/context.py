@@ -4,7 +4,17 @@ from collections.abc import Container
 from dataclasses import dataclass
 from random import Random
 
-from broker.messages import AgentState, Assignment, DeclineReason, Message, Offer, Presence, Report
+from broker.messages import (
+    MAX_SPEEDS,
+    AgentState,
+    Assignment,
+    DeclineReason,
+    Message,
+    Offer,
+    Presence,
+    Report,
+)
+from broker.needs import Misfit, find_misfit
 from broker.topics import PRESENCE, REPORT, Branch
 from edge_agent import effects as do
 from edge_agent.backoff import Backoff
@@ -95,6 +105,13 @@ class Context:
             raise IllegalEventError(f"job {number} is not being done")
         return work
 
+    def misfit(self, asked: Assignment) -> Misfit | None:
+        """What we lack of what the task needs."""
+        return find_misfit(self._birth(), asked.needs, asked.program.digest)
+
+    def _birth(self) -> Presence:
+        return self.presence.birth().model_copy(update={"speeds": self.kept.speeds})
+
     # -- what changes ------------------------------------------------------------------------------
 
     def enter(self, state: AgentState) -> None:
@@ -129,6 +146,11 @@ class Context:
         self.kept = self.kept.model_copy(update=changes)
         self._changed = True
 
+    def keep_speed(self, program: str, examples_per_s: float) -> None:
+        """Remember how fast we are with a program, and forget the oldest of many."""
+        speeds = {**self.kept.speeds, program: examples_per_s}
+        self.keep(speeds=dict(list(speeds.items())[-MAX_SPEEDS:]))
+
     # -- what is said and done ---------------------------------------------------------------------
 
     def add(self, effect: do.Effect) -> None:
@@ -144,8 +166,8 @@ class Context:
         self.add(do.Log(text, warning))
 
     def say_birth(self) -> None:
-        """Tell who is connected."""
-        self.publish(PRESENCE, self.presence.birth())
+        """Tell who is connected, and what it can."""
+        self.publish(PRESENCE, self._birth())
 
     def say_report(self, report: Report) -> None:
         """Tell what became of a round's work."""

@@ -72,6 +72,14 @@ class TrainingProgressed:
 
 
 @dataclass(frozen=True)
+class SpeedMeasured:
+    """The trainer knows how fast its job goes; it goes on with it."""
+
+    job: int
+    examples_per_s: float
+
+
+@dataclass(frozen=True)
 class Trained:
     """The trainer wrote an update, and it lies in the state folder under its transfer id."""
 
@@ -143,6 +151,7 @@ Event = (
     | Fetched
     | FetchFailed
     | TrainingProgressed
+    | SpeedMeasured
     | Trained
     | Evaluated
     | TrainingFailed

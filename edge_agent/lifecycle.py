@@ -46,6 +46,7 @@ RULES: dict[type[on.Event], Callable[[Context, Any], None]] = {
     on.Fetched: working.fetched,
     on.FetchFailed: working.fetch_failed,
     on.TrainingProgressed: working.training_progressed,
+    on.SpeedMeasured: working.speed_measured,
     on.Evaluated: working.evaluated,
     on.TrainingFailed: working.training_failed,
     on.TrainerDied: working.trainer_died,

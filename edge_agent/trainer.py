@@ -1,7 +1,8 @@
 """The trainer, a child process of the agent: `python -m edge_agent.trainer`, JSON lines in and out.
 
 Verbs: `inspect`, `train`, `evaluate`, each answered by one `inspected`, `trained`, `evaluated` or `failed`,
-and `train` by `progress` in between. TensorFlow is imported by the first `train` or `evaluate` that needs it.
+and `train` by `progress` and one `measured` in between. TensorFlow is imported by the first `train` or
+`evaluate` that needs it.
 """
 
 import errno
@@ -30,6 +31,7 @@ from edge_agent.data.split import Split, split
 from edge_agent.runtimes.base import MetricSums, Runtime
 from edge_agent.runtimes.order import rows_in_all
 from edge_agent.runtimes.registry import create
+from edge_agent.speed import Speedometer
 from host.children import Emit, Json, serve
 from host.errors import ConfigError, DataError, WireError
 from host.files import publish_file, write_atomic
@@ -113,7 +115,7 @@ class Trainer:
         progress.tell(0)
         trained = runtime.train(before, examples.training, request.settings, optimizer, progress)
         seconds = time.monotonic() - began
-        progress.tell(1)
+        progress.end()
         delta = _delta(before, trained.theta)
         validation = (
             runtime.evaluate(trained.theta, examples.validation) if len(examples.validation.x) else {}
@@ -164,14 +166,20 @@ class Trainer:
 
 
 class _Progress:
-    """Passes progress on, at most some times a second: the agent ends a trainer that is silent for long."""
+    """Passes progress on, at most some times a second, and once how fast training is.
+
+    The agent ends a trainer that is silent for long.
+    """
 
     def __init__(self, rows: int, emit: Emit) -> None:
         self._rows, self._emit = rows, emit
         self._began = self._told = time.monotonic()
+        self._speed = Speedometer(rows, self._began)
 
     def __call__(self, fraction: float) -> None:
-        if time.monotonic() - self._told >= PROGRESS_EVERY_S:
+        now = time.monotonic()
+        self._measured(self._speed.passed(fraction, now))
+        if now - self._told >= PROGRESS_EVERY_S:
             self.tell(fraction)
 
     def tell(self, fraction: float) -> None:
@@ -180,6 +188,15 @@ class _Progress:
         seconds = self._told - self._began
         rate = fraction * self._rows / seconds if seconds else 0.0
         self._emit({"event": "progress", "progress": fraction, "examples_per_s": rate})
+
+    def end(self) -> None:
+        """Training is over; measuring may still take long."""
+        self._measured(self._speed.ended(time.monotonic()))
+        self.tell(1)
+
+    def _measured(self, examples_per_s: float | None) -> None:
+        if examples_per_s is not None:
+            self._emit({"event": "measured", "examples_per_s": examples_per_s})
 
 
 def _read_theta(path: Path, layout: Layout) -> Theta:

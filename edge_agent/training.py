@@ -9,7 +9,14 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from broker.messages import Assignment, DeclineReason, Fraction
 from broker.names import Finite, Metrics
 from edge_agent.effects import Evaluate, Train
-from edge_agent.events import Evaluated, Trained, TrainerDied, TrainingFailed, TrainingProgressed
+from edge_agent.events import (
+    Evaluated,
+    SpeedMeasured,
+    Trained,
+    TrainerDied,
+    TrainingFailed,
+    TrainingProgressed,
+)
 from edge_agent.settings import AgentSettings
 from edge_agent.store import Store
 from edge_agent.vitals import total_memory_bytes
@@ -21,7 +28,7 @@ INSPECT_S = 600.0
 MAX_DETAIL = 300
 
 Json = dict[str, Any]
-Outcome = TrainingProgressed | Trained | Evaluated | TrainingFailed | TrainerDied
+Outcome = TrainingProgressed | SpeedMeasured | Trained | Evaluated | TrainingFailed | TrainerDied
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,11 @@ class _Progress(BaseModel):
     event: Literal["progress"]
     progress: Fraction
     examples_per_s: Annotated[Finite, Field(ge=0)] = 0.0
+
+
+class _Measured(BaseModel):
+    event: Literal["measured"]
+    examples_per_s: Annotated[Finite, Field(ge=0)]
 
 
 class _Trained(BaseModel):
@@ -58,31 +70,40 @@ class _Failed(BaseModel):
     detail: str = ""
 
 
-_SPOKEN: TypeAdapter[_Progress | _Trained | _Evaluated | _Failed] = TypeAdapter(
-    Annotated[_Progress | _Trained | _Evaluated | _Failed, Field(discriminator="event")]
-)
+_Spoken = _Progress | _Measured | _Trained | _Evaluated | _Failed
+_SPOKEN: TypeAdapter[_Spoken] = TypeAdapter(Annotated[_Spoken, Field(discriminator="event")])
 
 
 class _Ear:
-    """Lets one child say so much: one progress at a time, one answer a job, its end."""
+    """Lets one child say so much: one progress at a time, one speed and one answer a job, its end."""
 
     def __init__(self, child: int, hear: Callable[[TrainerSaid], object]) -> None:
         self.child = child
         self._hear = hear
-        self.asked = False
-        self.progress_waits = False
+        self._asked = False
+        self._notes: set[object] = set()
+
+    def ask(self) -> None:
+        """An answer is awaited from now on."""
+        self._asked = True
+        self._notes.clear()
+
+    def understood(self) -> None:
+        """The next progress may come."""
+        self._notes.discard("progress")
 
     def message(self, message: Json) -> None:
         """Pass it on; raises ChildError, which ends the child, at an answer that nobody awaits."""
-        if message.get("event") == "progress":
-            # The next one says it better.
-            if self.progress_waits:
+        event = message.get("event")
+        if event in ("progress", "measured"):
+            # The next progress says it better.
+            if event in self._notes:
                 return
-            self.progress_waits = True
-        elif not self.asked:
+            self._notes.add(event)
+        elif not self._asked:
             raise ChildError("answered what was not asked")
         else:
-            self.asked = False
+            self._asked = False
         self._hear(TrainerSaid(self.child, message))
 
     def end(self, how: str) -> None:
@@ -130,7 +151,7 @@ class Trainer:
             request = self._request(job)
             if self._child is None or not self._child.alive:
                 self._child = self._new_child()
-            self._ear.asked = True
+            self._ear.ask()
             self._child.send(request)
         except OSError as error:
             self._job = self._until = None
@@ -156,10 +177,10 @@ class Trainer:
             return TrainerDied(job.job, said.ended) if job else None
         if job is None:
             return None
-        self._ear.progress_waits = False
+        self._ear.understood()
         self._until = now + self._silence_s
         outcome = self._outcome(job, said.message)
-        if not isinstance(outcome, TrainingProgressed):
+        if not isinstance(outcome, TrainingProgressed | SpeedMeasured):
             self._rest(now, warm=not _is_unsound(outcome))
         return outcome
 
@@ -221,7 +242,7 @@ class Trainer:
             "state": str(self._store.optimizer_state(job.assignment.run)),
         }
 
-    def _outcome(self, job: Train | Evaluate, message: Json) -> Outcome:
+    def _outcome(self, job: Train | Evaluate, message: Json) -> Outcome:  # noqa: PLR0911  one a kind of answer
         try:
             spoken = _SPOKEN.validate_python(message)
         except ValidationError as error:
@@ -233,6 +254,8 @@ class Trainer:
         match spoken:
             case _Progress():
                 return TrainingProgressed(job.job, spoken.progress, spoken.examples_per_s)
+            case _Measured() if isinstance(job, Train):
+                return SpeedMeasured(job.job, spoken.examples_per_s)
             case _Failed():
                 return _failed(job, spoken.reason, spoken.detail)
             case _Evaluated() if isinstance(job, Evaluate):

@@ -21,8 +21,11 @@ def begin_what_is_asked(c: Context) -> None:
     elif asked.program.size > MAX_PROGRAM_BYTES:
         detail = f"program of {asked.program.size} bytes, at most {MAX_PROGRAM_BYTES} are read"
         c.decline(asked, DeclineReason.PROGRAM, detail)
-    else:
+    elif (lacking := c.misfit(asked)) is None:
         _begin(c, asked)
+    elif asked.phase is AssignmentPhase.TRAINING:
+        c.decline(asked, DeclineReason.NEEDS, lacking.why)
+    # Evaluating names nobody: whom the task cannot use leaves it to the others, and is not waited for.
 
 
 def _begin(c: Context, asked: Assignment) -> None:
@@ -65,6 +68,18 @@ def training_progressed(c: Context, event: on.TrainingProgressed) -> None:
     """Have it for the next heartbeat."""
     work = c.job(event.job)
     work.progress, work.examples_per_s = event.progress, event.examples_per_s
+
+
+def speed_measured(c: Context, event: on.SpeedMeasured) -> None:
+    """Tell how fast we are with a program that is new here; leave the round to others if that is too slow."""
+    asked = c.job(event.job, {TRAINING}).assignment
+    if asked.program.digest in c.kept.speeds:
+        return
+    c.keep_speed(asked.program.digest, event.examples_per_s)
+    if c.online:
+        c.say_birth()
+    if (lacking := c.misfit(asked)) is not None:
+        c.decline(asked, DeclineReason.NEEDS, lacking.why)
 
 
 def evaluated(c: Context, event: on.Evaluated) -> None:

@@ -28,7 +28,7 @@ def round_seed(seed: int, round_number: int) -> int:
 
 
 def needed(settings: RunSettings) -> int:
-    """Live devices without which a round cannot reach its quorum, or must not open."""
+    """Devices that fit without which a round cannot reach its quorum, or must not open."""
     return max(settings.min_devices, settings.quorum or 1)
 
 

@@ -2,6 +2,7 @@
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator.cohort import round_seed
+from aggregator.coordinator.fitness import available
 from aggregator.coordinator.fleet import Fleet
 from aggregator.coordinator.phases import TRANSITIONS, Phase, RunOutcome
 from aggregator.coordinator.state import Model, Round, Run
@@ -57,12 +58,10 @@ class Context:
 
     def awaited(self) -> set[str]:
         """Devices that live and still owe the open round an update or, when it is evaluated, a report."""
-        run, current, model = self.open_round()
+        run, current, _ = self.open_round()
         if run.phase is Phase.EVALUATING:
-            asked = run.settings.federated_evaluation
-            return (
-                set(self.fleet.available(model.runtime, self.now) if asked else ()) - current.reports.keys()
-            )
+            asked = available(self.fleet, run, self.now) if run.settings.federated_evaluation else ()
+            return set(asked) - current.reports.keys()
         return {n for n, part in current.cohort.items() if part.outstanding and self.fleet.alive(n, self.now)}
 
     # -- the clock ---------------------------------------------------------------------------------
@@ -156,6 +155,7 @@ class Context:
             layout=model.layout,
             runtime=model.runtime,
             contract=model.contract,
+            needs=model.needs,
             settings=run.settings.training(round_seed(run.settings.seed, current.number)),
             cohort=None if run.phase is Phase.EVALUATING else tuple(sorted(current.cohort)),
         )

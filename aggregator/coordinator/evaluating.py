@@ -4,7 +4,7 @@ import math
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator import training
+from aggregator.coordinator import fitness
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.phases import Phase, RoundOutcome, RunOutcome
 from aggregator.coordinator.state import Round
@@ -81,6 +81,8 @@ def _decline(c: Context, current: Round, event: on.DeviceReport, reason: Decline
         refuse_unless(part is not None and part.outstanding, "this device owes no update")
         assert part is not None
         part.declined = reason
+    if (device := c.fleet.devices.get(event.device)) is not None:
+        fitness.declined(device, run.run, reason, event.report.detail)
     c.records.append(Declined(run.run, current.number, event.device, reason, event.report.detail))
 
 
@@ -106,9 +108,7 @@ def _close(c: Context) -> None:
         return
     c.go(run, Phase.WAITING)
     c.effects.append(do.WriteHistory(run.run))
-    training.open_when_enough_live(c)
-    if run.phase is Phase.WAITING:
-        c.announce()
+    c.announce()
 
 
 def sum_metrics(reports: list[Metrics]) -> Metrics | None:

@@ -1,10 +1,10 @@
 """What the coordinator is told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from aggregator.run_settings import RunSettings
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.messages import BlobRef, Heartbeat, Offer, Presence, RejectReason, Report
 from broker.names import Metrics
 
@@ -110,6 +110,7 @@ class Prepared:
     runtime: str
     contract: DataContract
     parameters: int
+    needs: Needs = field(default_factory=Needs)
 
 
 @dataclass(frozen=True, slots=True)

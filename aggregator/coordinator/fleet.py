@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from broker.messages import AgentState, Heartbeat, Presence
+from broker.messages import Heartbeat, Presence
 
 MAX_DEVICES = 10_000
 MISSED_HEARTBEATS = 3
@@ -18,6 +18,8 @@ class Device:
     presumed_until: float = 0.0
     heartbeat: Heartbeat | None = None
     conflict: bool = False
+    declined: tuple[str, str] | None = None
+    """The run whose rounds it declined for good, and why; forgotten with the connection."""
 
 
 class Fleet:
@@ -61,7 +63,9 @@ class Fleet:
             presumed = device.presumed_until if device else 0.0
             conflict = device.conflict if device else False
             heartbeat = device.heartbeat if device else None
-            self._admit(name, Device(presence, now, now, presumed, heartbeat, conflict))
+            same = device is not None and device.presence.connection == presence.connection
+            declined = device.declined if device and same else None
+            self._admit(name, Device(presence, now, now, presumed, heartbeat, conflict, declined))
         elif presence.connection == device.presence.connection:
             # One that the broker kept may be older than a birth that is still on its way to us.
             device.presence = device.presence.model_copy(update={"online": False})
@@ -92,10 +96,6 @@ class Fleet:
             device, now if self._cut_off_at is None else self._cut_off_at
         )
 
-    def available(self, runtime: str, now: float) -> list[str]:
-        """Who could take part: alive, with examples, and with the runtime that the task needs; sorted."""
-        return sorted(name for name in self.devices if self.alive(name, now) and self._fits(name, runtime))
-
     def next_loss(self, names: set[str], now: float) -> float | None:
         """When the first of these would count as lost if it stayed silent."""
         if self._cut_off_at is not None:
@@ -105,11 +105,6 @@ class Fleet:
     def _admit(self, name: str, device: Device) -> None:
         if name in self.devices or len(self.devices) < MAX_DEVICES:
             self.devices[name] = device
-
-    def _fits(self, name: str, runtime: str) -> bool:
-        device = self.devices[name]
-        displaced = device.heartbeat is not None and device.heartbeat.state is AgentState.DISPLACED
-        return device.presence.examples > 0 and runtime in device.presence.runtimes and not displaced
 
     def _lost_at(self, device: Device) -> float:
         silent = device.heard_at + self.lost_after_s if device.presence.online else 0.0

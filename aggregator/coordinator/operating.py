@@ -57,6 +57,7 @@ def prepared(c: Context, event: on.Prepared) -> None:
         runtime=event.runtime,
         contract=event.contract,
         parameters=event.parameters,
+        needs=event.needs,
     )
     c.records.append(RunPrepared(run.run, event.theta, event.program, event.layout, event.parameters))
     c.go(run, Phase.WAITING)

@@ -34,7 +34,7 @@ TRANSITIONS: dict[tuple[Phase, Phase], str] = {
     (Phase.IDLE, Phase.PREPARING): "an operator starts a run",
     (Phase.PREPARING, Phase.WAITING): "the task's model is built",
     (Phase.PREPARING, Phase.IDLE): "the task fails, or the run is stopped",
-    (Phase.WAITING, Phase.TRAINING): "blobs are on the broker and enough devices live: a cohort is selected",
+    (Phase.WAITING, Phase.TRAINING): "blobs are on the broker and enough devices fit: a cohort is selected",
     (Phase.WAITING, Phase.IDLE): "the run is stopped",
     (
         Phase.TRAINING,

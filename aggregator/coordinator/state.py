@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aggregator.coordinator.phases import Phase
 from aggregator.run_settings import RunSettings
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.messages import BlobRef, DeclineReason, RejectReason
 from broker.names import Metrics
 
@@ -57,6 +57,7 @@ class Model(_State):
     runtime: str
     contract: DataContract
     parameters: int
+    needs: Needs = Needs()
 
     @property
     def blobs(self) -> tuple[BlobRef, BlobRef]:

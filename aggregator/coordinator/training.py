@@ -4,6 +4,7 @@ from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.cohort import MAX_COHORT, needed, replacements, select
 from aggregator.coordinator.context import Context, refuse_unless
+from aggregator.coordinator.fitness import available
 from aggregator.coordinator.phases import Phase, RoundOutcome
 from aggregator.coordinator.state import Participant, Round
 from aggregator.records import Invited, RoundClosed, RoundOpened, UpdateAccepted, UpdateRefused
@@ -16,11 +17,10 @@ UPDATE_OVERHEAD_BYTES = 8192
 def open_when_enough_live(c: Context) -> None:
     """Open the next round as soon as the blobs are on the broker and enough devices live."""
     run = c.active_run()
-    assert run.model is not None
-    live = c.fleet.available(run.model.runtime, c.now)
-    if not c.published or len(live) < needed(run.settings):
+    fit = available(c.fleet, run, c.now)
+    if not c.published or len(fit) < needed(run.settings):
         return
-    selection = select(live, run.settings, run.last_round + 1)
+    selection = select(fit, run.settings, run.last_round + 1)
     run.last_round += 1
     cohort = {name: Participant() for name in selection.cohort}
     run.round = Round(number=run.last_round, target=selection.target, quorum=selection.quorum, cohort=cohort)
@@ -140,9 +140,11 @@ def _close(c: Context, reason: str) -> None:
 
 
 def _replace_lost(c: Context, missing: int) -> None:
-    run, current, model = c.open_round()
-    pool = [name for name in c.fleet.available(model.runtime, c.now) if name not in current.cohort]
-    count = max(0, min(missing, MAX_COHORT - len(current.cohort)))
+    run, current, _ = c.open_round()
+    count = min(missing, MAX_COHORT - len(current.cohort))
+    if count <= 0:
+        return
+    pool = [name for name in available(c.fleet, run, c.now) if name not in current.cohort]
     for name in replacements(pool, count, run.settings, current.number):
         current.cohort[name] = Participant(invited=True)
         c.records.append(Invited(run.run, current.number, name))

@@ -12,7 +12,7 @@ from aggregator.keras.determinism import keras
 from aggregator.keras.program import LITERT, export, export_for_litert, rebuilt
 from aggregator.keras.weights import Model, layout_of, set_theta, theta_of
 from aggregator.taskfile import TaskFile
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.layout import Layout, Theta
 from broker.names import Metrics
 from broker.program import Program
@@ -32,6 +32,7 @@ class KerasTask:
 
     model: Model
     contract: DataContract
+    needs: Needs
     test_data: Pair | None
 
     @property
@@ -113,8 +114,9 @@ class KerasTask:
 def load_task(path: Path, seed: int) -> KerasTask:
     """Run the task file and check what it gives; raises ConfigError.
 
-    The file has `build_model()`, which returns a compiled Keras model; `data_contract`, a dict; and, if
-    there is held-out data, `test_data()`, which returns arrays (x, y) that fit the contract.
+    The file has `build_model()`, which returns a compiled Keras model; `data_contract`, a dict; if not every
+    device will do, `needs`, a dict; and, if there is held-out data, `test_data()`, which returns arrays
+    (x, y) that fit the contract.
     """
     file = TaskFile(path)
     if not file.has("build_model"):
@@ -125,7 +127,8 @@ def load_task(path: Path, seed: int) -> KerasTask:
     model = file.call("build_model")
     _check_model(model, file)
     test_data = file.call("test_data") if file.has("test_data") else None
-    return KerasTask(model, file.contract, None if test_data is None else _check_data(test_data, file))
+    checked = None if test_data is None else _check_data(test_data, file)
+    return KerasTask(model, file.contract, file.needs, checked)
 
 
 def _check_model(model: Model, file: TaskFile) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aggregator.plain import PlainTask
 from aggregator.taskfile import MAX_DETAIL, names_runtime
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.layout import THETA_DTYPE, Layout, Theta
 from broker.names import Metrics
 from broker.program import Program
@@ -32,6 +32,10 @@ class Task(Protocol):
     @property
     def contract(self) -> DataContract:
         """What it expects of every device's examples."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it expects of the devices themselves."""
 
     @property
     def layout(self) -> Layout:
@@ -130,6 +134,7 @@ class Worker:
             "layout": program.layout.digest,
             "parameters": program.layout.size,
             "contract": task.contract.model_dump(mode="json"),
+            "needs": task.needs.model_dump(mode="json"),
             "test_examples": task.test_examples,
         }
 

@@ -57,8 +57,9 @@ class Runtime(Protocol):
         Given the same arguments it MUST give the same result on the same machine: all chance comes from
         `settings.seed`, and nothing stays from an earlier call. `optimizer` is what the last round's
         `Trained.optimizer` was, or empty: then the optimizer MUST begin afresh. `progress` SHOULD be called
-        with the fraction done, 0 to 1, after every batch; it is cheap and may be called often. A trainer that
-        tells nothing for the device's `trainer_silence_s` is ended, and the round declined.
+        with the fraction done, 0 to 1, after every batch; it is cheap and may be called often. It tells how
+        fast the device is; a device without it counts with all that `train` does. A trainer that tells
+        nothing for the device's `trainer_silence_s` is ended, and the round declined.
         """
 
     def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:

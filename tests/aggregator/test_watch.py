@@ -10,7 +10,7 @@ from aggregator.records import RoundOpened, RunStarted
 from aggregator.watch import KEPT_ROUNDS, KEPT_RUNS, RENEWED_EVERY_S, Watch
 from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
 from broker.topics import Topics
-from tests.aggregator.coordinator.world import RUN, World, connection, offer
+from tests.aggregator.coordinator.world import PROGRAM, RUN, World, connection, offer
 
 RATE_S = 0.5
 RUN_TOPIC, ROUND_TOPIC = f"runs/{RUN}", f"runs/{RUN}/rounds/1"
@@ -261,6 +261,48 @@ def test_a_device_that_two_machines_claim_is_marked() -> None:
     screen.world.beat("a", life=2)
     screen.look()
     assert screen.shown["devices/a"]["conflict"]
+
+
+def test_a_device_that_does_not_fit_is_shown_with_the_reason_and_its_speed() -> None:
+    screen = Screen()
+    screen.world.begin_waiting(tags=("indoor",), examples_per_s=50.0)
+    screen.world.born_with("a", speeds={PROGRAM.digest: 12.0}, tags=("indoor",))
+    screen.world.born("b")
+    screen.look()
+    shown = screen.shown["devices/a"]
+    assert (shown["not_selected"], shown["measured_per_s"]) == (
+        "trains 12 examples/s, the task needs 50",
+        12.0,
+    )
+    assert screen.shown["devices/b"]["not_selected"] == "lacks tag indoor"
+    assert screen.shown["devices/b"]["measured_per_s"] is None
+    shown = screen.shown[RUN_TOPIC]
+    assert shown["state"] == "waiting"
+    assert shown["reason"] == "waits for devices: 1 needed, 0 fit; kept out: 1 speed, 1 tags"
+
+
+def test_nobody_is_judged_before_there_is_something_to_judge_by() -> None:
+    screen = Screen()
+    screen.world.tell(on.Connected())
+    screen.world.born_with("a", runtimes=("torch",))
+    screen.look()
+    screen.world.start()
+    assert screen.look() == ["federation", RUN_TOPIC]
+    assert screen.shown["devices/a"]["not_selected"] == ""
+    screen.world.prepared()
+    screen.look()
+    assert screen.shown["devices/a"]["not_selected"] == "has no runtime keras, only torch"
+
+
+def test_a_run_that_found_its_devices_says_no_longer_why_it_waits() -> None:
+    screen = Screen()
+    screen.world.begin_waiting(tags=("indoor",))
+    screen.look()
+    assert screen.shown[RUN_TOPIC]["reason"] == "waits for devices: 1 needed, 0 fit"
+    screen.world.born_with("a", tags=("indoor",))
+    screen.look()
+    assert (screen.shown[RUN_TOPIC]["state"], screen.shown[RUN_TOPIC]["reason"]) == ("training", "")
+    assert screen.shown["devices/a"]["not_selected"] == ""
 
 
 def test_messages_that_were_dropped_are_counted_in_the_open() -> None:

@@ -1,6 +1,6 @@
 """One example of every message, with every field set."""
 
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.messages import (
     AgentState,
     Announcement,
@@ -42,6 +42,7 @@ ASSIGNMENT = Assignment(
     layout=DIGEST,
     runtime="litert",
     contract=DataContract(shape=(28, 28, 1), classes=("cat", "dog")),
+    needs=Needs(memory_bytes=1 << 29, cores=2, machine="aarch64", tags=("indoor",), examples_per_s=12.5),
     settings=TrainingSettings(epochs=None, steps=10, learning_rate=0.01),
     cohort=("pi-1", "pi-2"),
 )
@@ -59,6 +60,7 @@ EXAMPLES: tuple[Message, ...] = (
         runtimes=("litert",),
         tags=("indoor",),
         examples=600,
+        speeds={DIGEST: 120.5},
     ),
     Heartbeat(
         connection=CONNECTION,

@@ -9,14 +9,14 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from aggregator.coordinator import phases
-from broker import messages
+from broker import messages, needs
 from docs import generate
 from tests.docs.pages import ROOT
 
 PROTOCOL = ROOT / "docs/protocol.md"
 WORDS: dict[str, type[StrEnum]] = {
     name: words
-    for module in (messages, phases)
+    for module in (messages, needs, phases)
     for name, words in vars(module).items()
     if isinstance(words, type) and issubclass(words, StrEnum) and name not in {"StrEnum", "Word", "Phase"}
 }

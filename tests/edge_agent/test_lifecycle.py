@@ -5,7 +5,9 @@ import pytest
 from broker import topics
 from broker.messages import (
     MAX_PROGRAM_BYTES,
+    MAX_SPEEDS,
     AgentState,
+    Announcement,
     DeclineReason,
     Heartbeat,
     Invite,
@@ -363,6 +365,78 @@ def test_what_the_trainer_cannot_do_is_declined_with_its_reason(world: World) ->
     assert state(world) == "idle"
     world.tell(announcement(2, assignment()), announcement(3, assignment(1, "evaluating")))
     assert state(world) == "idle"
+
+
+def needy(round_number: int = 1, phase: str = "training", **needs: object) -> Announcement:
+    """A round of a task with needs; the second announcement and those after it."""
+    return announcement(1 + round_number, assignment(round_number, phase, needs=needs))
+
+
+def test_the_speed_on_a_new_program_is_persisted_and_then_told_in_another_birth(world: World) -> None:
+    job = world.begin_training()
+    world.tell(events.SpeedMeasured(job, 12.5))
+    kept = Snapshot(session=10, sequence=1, speeds={PROGRAM.digest: 12.5})
+    birth = BIRTH.model_copy(update={"connection": OURS, "speeds": {PROGRAM.digest: 12.5}})
+    assert world.effects == [effects.Persist(kept), effects.Publish(topics.PRESENCE, birth)]
+    assert state(world) == "training"
+    restarted = World(world.core.snapshot())
+    restarted.tell(events.Connected(OURS))
+    assert restarted.said(topics.PRESENCE) == [birth]
+
+
+def test_the_speed_on_a_known_program_stays_what_it_was_measured_first(world: World) -> None:
+    job = world.begin_training()
+    world.tell(events.SpeedMeasured(job, 12.5))
+    assert world.tell(events.SpeedMeasured(job, 99.0)) == []
+    assert world.core.snapshot().speeds == {PROGRAM.digest: 12.5}
+
+
+def test_a_speed_measured_without_a_connection_is_told_with_the_next_one(world: World) -> None:
+    job = world.begin_training()
+    world.tell(events.Disconnected(), events.SpeedMeasured(job, 12.5))
+    assert world.said(topics.PRESENCE) == []
+    world.tell(events.Connected(LATER))
+    (birth,) = cast("list[Presence]", world.said(topics.PRESENCE))
+    assert birth.speeds == {PROGRAM.digest: 12.5}
+
+
+def test_the_speeds_of_the_newest_programs_are_kept() -> None:
+    older = {f"{number:064x}": 1.0 for number in range(MAX_SPEEDS)}
+    world = World(Snapshot(speeds=older))
+    world.tell(events.SpeedMeasured(world.begin_training(), 2.0))
+    assert list(world.core.snapshot().speeds) == [*list(older)[1:], PROGRAM.digest]
+
+
+def test_a_device_that_turns_out_too_slow_stops_training_and_says_so_in_figures(world: World) -> None:
+    world.tell(events.Connected(OURS), needy(1, examples_per_s=50))
+    world.tell(events.Fetched(PROGRAM.digest), events.Fetched(THETA.digest))
+    world.tell(events.SpeedMeasured(world.job(), 12.04))
+    (report,) = cast("list[Report]", world.said(topics.REPORT))
+    assert (report.declined, report.detail) == (
+        DeclineReason.NEEDS,
+        "trains 12 examples/s, the task needs 50",
+    )
+    assert world.all(effects.StopTraining) == [effects.StopTraining()]
+    assert state(world) == "idle"
+
+
+def test_a_device_known_to_be_too_slow_declines_before_it_fetches_anything() -> None:
+    world = World(Snapshot(speeds={PROGRAM.digest: 12.0}))
+    world.tell(events.Connected(OURS), needy(1, examples_per_s=50))
+    (report,) = cast("list[Report]", world.said(topics.REPORT))
+    assert report.declined is DeclineReason.NEEDS
+    assert world.all(effects.Fetch) == []
+    world.tell(needy(2, examples_per_s=12))
+    assert state(world) == "fetching"
+
+
+def test_a_round_that_is_evaluated_is_left_to_others_without_a_word_by_who_lacks_a_need(
+    world: World,
+) -> None:
+    world.tell(events.Connected(OURS), needy(1, "evaluating", tags=("indoor",)))
+    assert (state(world), world.said(topics.REPORT)) == ("idle", [])
+    world.tell(needy(2, "evaluating", examples=7))
+    assert state(world) == "fetching"
 
 
 def test_a_trainer_that_dies_is_tried_once_more_and_then_the_round_is_declined(world: World) -> None:

@@ -79,7 +79,8 @@ class AgentRules(RuleBasedStateMachine):
     def hear_round(
         self, session: int, sequence: int, number: int, phase: str, cohort: tuple[str, ...] | None
     ) -> None:
-        self.tell(announcement(sequence, assignment(number, phase, cohort=cohort), session))
+        asked = assignment(number, phase, cohort=cohort, needs={"examples_per_s": 50.0})
+        self.tell(announcement(sequence, asked, session))
 
     @rule(session=SESSIONS, sequence=st.integers(0, 30))
     def hear_no_round(self, session: int, sequence: int) -> None:
@@ -129,6 +130,10 @@ class AgentRules(RuleBasedStateMachine):
     @rule(behind=JOBS)
     def progress(self, behind: int) -> None:
         self.tell(events.TrainingProgressed(self.jobs - behind, 0.5, 1.0))
+
+    @rule(behind=JOBS, speed=st.floats(0, 100))
+    def measure(self, behind: int, speed: float) -> None:
+        self.tell(events.SpeedMeasured(self.jobs - behind, speed))
 
     @rule(update=UPDATES)
     def lose(self, update: BlobRef) -> None:

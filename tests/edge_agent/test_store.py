@@ -41,7 +41,10 @@ def taken(store: Store) -> BlobRef:
 
 def pending(update: BlobRef) -> Snapshot:
     offer = Offer(run="run-a", round=3, update=update, examples=5, metrics={"loss": (1.5, 5.0)})
-    return Snapshot(session=9, trained=RoundKey("run-a", 3), evaluated=RoundKey("run-a", 2), pending=offer)
+    speeds = {"b" * 64: 12.5, "a" * 64: 0.1}
+    return Snapshot(
+        session=9, trained=RoundKey("run-a", 3), evaluated=RoundKey("run-a", 2), speeds=speeds, pending=offer
+    )
 
 
 def test_what_was_saved_is_loaded(store: Store, folder: Path) -> None:

@@ -66,11 +66,18 @@ class Trainer:
         )
 
     def ask(self, request: Json) -> Json:
+        return self.ask_for_all(request)[-1]
+
+    def ask_for_all(self, request: Json) -> list[Json]:
+        """Its answer, and the speeds that it measured before."""
         self.child.send(request)
         self.signs.clear()
-        while (answer := self._answers.get(timeout=WAIT_S))["event"] == "progress":
-            self.signs.append(answer["progress"])
-        return answer
+        answers = [self._answers.get(timeout=WAIT_S)]
+        while answers[-1]["event"] in {"progress", "measured"}:
+            if answers[-1]["event"] == "progress":
+                self.signs.append(answers.pop()["progress"])
+            answers.append(self._answers.get(timeout=WAIT_S))
+        return answers
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +160,16 @@ def test_a_sign_of_life_comes_before_whatever_may_take_long(trainer: Trainer, re
     assert trainer.signs == [0, 1]
     trainer.ask(evaluation(request_))
     assert trainer.signs == [0]
+
+
+def test_each_training_measures_the_speed_once_and_before_it_is_done(
+    trainer: Trainer, request_: Json
+) -> None:
+    for _ in range(2):
+        measured, trained = trainer.ask_for_all(request_)
+        assert (measured["event"], trained["event"]) == ("measured", "trained")
+        assert measured["examples_per_s"] >= trained["examples"] / (trained["seconds"] + 1)
+    assert len(trainer.ask_for_all(evaluation(request_))) == 1
 
 
 def test_evaluation_is_of_the_validation_part_or_of_all_when_there_is_none(

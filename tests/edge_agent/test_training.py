@@ -12,7 +12,14 @@ from broker.messages import Announcement, DeclineReason
 from broker.wire import MAX_MESSAGE_BYTES, encode
 from edge_agent.data.settings import NpzSettings
 from edge_agent.effects import Evaluate, Train
-from edge_agent.events import Evaluated, Trained, TrainerDied, TrainingFailed, TrainingProgressed
+from edge_agent.events import (
+    Evaluated,
+    SpeedMeasured,
+    Trained,
+    TrainerDied,
+    TrainingFailed,
+    TrainingProgressed,
+)
 from edge_agent.settings import AgentSettings
 from edge_agent.store import Store
 from edge_agent.training import Outcome, Trainer, TrainerSaid, default_memory_bytes, inspect_data
@@ -41,13 +48,17 @@ class Bench:
         self.trainer.start(Train(job, assignment(), assignment().settings), now)
 
     def outcome(self, now: float = 0) -> Outcome:
-        """What the trainer's next message means, progress left out."""
+        """What the trainer's last message means; that on the way there is left out."""
         while True:
-            said = self.inbox.get(30)
-            assert said is not None
-            outcome = self.trainer.understand(said, now)
-            if outcome is not None and not isinstance(outcome, TrainingProgressed):
+            outcome = self.next(now)
+            if outcome is not None and not isinstance(outcome, TrainingProgressed | SpeedMeasured):
                 return outcome
+
+    def next(self, now: float = 0) -> Outcome | None:
+        """What the trainer's next message means."""
+        said = self.inbox.get(30)
+        assert said is not None
+        return self.trainer.understand(said, now)
 
 
 @pytest.fixture
@@ -72,6 +83,14 @@ def test_an_update_is_taken_over_under_its_transfer_id(bench: Callable[..., Benc
     assert (outcome.job, outcome.examples, outcome.metrics) == (4, 7, {"loss": (3.5, 7.0)})
     assert (tmp_path / f"update-{outcome.update.transfer}.update").read_bytes().startswith(UPDATE)
     assert outcome.update.chunk_bytes == THETA.chunk_bytes
+
+
+def test_a_measured_speed_is_told_and_the_job_goes_on(bench: Callable[..., Bench]) -> None:
+    here = bench()
+    here.train(4)
+    assert [here.next(), here.next()] == [TrainingProgressed(4, 0.5, 10.0), SpeedMeasured(4, 12.5)]
+    assert here.trainer.fire(599) is None
+    assert isinstance(here.outcome(), Trained)
 
 
 def test_a_warm_trainer_does_the_next_job_and_goes_when_it_was_idle_for_long(
@@ -123,7 +142,7 @@ def test_a_dead_trainer_is_told_and_replaced(bench: Callable[..., Bench]) -> Non
 def test_an_update_that_is_not_on_the_disk_declines_for_the_disk(bench: Callable[..., Bench]) -> None:
     here = bench()
     here.train(1)
-    while (said := here.inbox.get(30)) and said.message and said.message["event"] == "progress":
+    while (said := here.inbox.get(30)) and said.message and said.message["event"] != "trained":
         here.trainer.understand(said, 0)
     here.store.new_update.unlink()
     assert said is not None
@@ -138,6 +157,8 @@ def test_an_update_that_is_not_on_the_disk_declines_for_the_disk(bench: Callable
         {},
         {"event": "sang"},
         {"event": "progress", "progress": 2},
+        {"event": "measured", "examples_per_s": -1},
+        {"event": "measured", "examples_per_s": float("inf")},
         {
             "event": "trained",
             "examples": 3,

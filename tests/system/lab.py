@@ -148,6 +148,7 @@ class Lab:
         examples: int = 60,
         seed: int | None = None,
         port: int | None = None,
+        environment: Mapping[str, str] | None = None,
         **settings: object,
     ) -> Process:
         """An agent with its own examples of the task, the same each time."""
@@ -164,7 +165,7 @@ class Lab:
             + f'\n[data]\nkind = "npz"\npath = {json.dumps(str(data))}\n'
             + broker_table(broker)
         )
-        return self._start("midge-agent", path, device)
+        return self._start("midge-agent", path, device, environment)
 
     def start_agents(self, *devices: str, **settings: object) -> dict[str, Process]:
         return {device: self.start_agent(device, **settings) for device in devices or DEVICES}  # type: ignore[arg-type]

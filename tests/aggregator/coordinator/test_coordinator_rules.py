@@ -12,7 +12,7 @@ from aggregator.coordinator.phases import Phase, RunOutcome
 from aggregator.ledger import Ledger
 from aggregator.records import RunEnded, UpdateAccepted
 from aggregator.run_settings import RunSettings
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.messages import (
     BlobRef,
     DeclineReason,
@@ -41,6 +41,9 @@ from tests.aggregator.coordinator.world import (
 DEVICES = "abcde"
 devices = st.sampled_from(DEVICES)
 lives = st.integers(3, 4)
+# A connection that no rule draws: whoever declined for good may have been mended.
+MENDED = 5
+SPEED = 50.0
 run_settings = st.builds(
     RunSettings,
     rounds=st.integers(1, 3),
@@ -132,9 +135,10 @@ class Anything(RuleBasedStateMachine):
 
     # -- devices -------------------------------------------------------------------------------------
 
-    @rule(device=devices, life=lives)
-    def birth(self, device: str, life: int) -> None:
-        self.tell(on.DevicePresence(device, birth(device, life)))
+    @rule(device=devices, life=lives, slow=st.booleans())
+    def birth(self, device: str, life: int, slow: bool) -> None:  # noqa: FBT001 - drawn by name
+        speeds = {PROGRAM.digest: SPEED / 2} if slow else {}
+        self.tell(on.DevicePresence(device, birth(device, life).model_copy(update={"speeds": speeds})))
 
     @rule(device=devices, life=lives, retained=st.booleans())
     def death(self, device: str, life: int, retained: bool) -> None:  # noqa: FBT001 - drawn by name
@@ -145,9 +149,9 @@ class Anything(RuleBasedStateMachine):
         self.tell(on.DeviceHeartbeat(device, heartbeat(device, life)))
 
     @rule()
-    def everybody_is_heard(self) -> None:
+    def everybody_is_heard(self, life: int = 4) -> None:
         for device in DEVICES:
-            self.tell(on.DevicePresence(device, birth(device, 4)))
+            self.tell(on.DevicePresence(device, birth(device, life)))
 
     @rule(names=st.sets(devices, min_size=1), version=st.integers(0, 1))
     def everything_goes_well(self, names: set[str], version: int) -> None:
@@ -352,7 +356,7 @@ class Anything(RuleBasedStateMachine):
     def help_on(self) -> None:
         """One step of a run in which everybody does what they should."""
         world = self.world
-        self.everybody_is_heard()
+        self.everybody_is_heard(MENDED)
         if world.core.run is not None and world.core.run.paused is not None:
             self.resume()
         if self.publishing:
@@ -373,7 +377,8 @@ class Anything(RuleBasedStateMachine):
 def success_of(effect: do.Effect) -> on.Event:
     if isinstance(effect, do.Prepare):
         contract = DataContract(shape=(4,))
-        return on.Prepared(effect.run, theta(0), PROGRAM, LAYOUT, RUNTIME, contract, PARAMETERS)
+        needs = Needs(examples_per_s=SPEED)
+        return on.Prepared(effect.run, theta(0), PROGRAM, LAYOUT, RUNTIME, contract, PARAMETERS, needs)
     if isinstance(effect, do.Aggregate):
         return on.Aggregated(effect.run, effect.round, blob(2000 + effect.round))
     assert isinstance(effect, do.Evaluate)

@@ -3,11 +3,9 @@ import pytest
 from aggregator.coordinator import events as on
 from aggregator.coordinator.fleet import MAX_DEVICES, Fleet
 from aggregator.coordinator.phases import Phase
-from broker.messages import AgentState
 from tests.aggregator.coordinator.world import (
     HEARTBEAT_S,
     LOST_AFTER_S,
-    RUNTIME,
     World,
     birth,
     connection,
@@ -57,7 +55,6 @@ def test_a_dead_device_that_is_heard_lives_again(fleet: Fleet) -> None:
     fleet.presence("a", death("a"), 101.0, retained=False)
     fleet.heartbeat("a", heartbeat("a"), 102.0)
     assert fleet.alive("a", 102.0)
-    assert fleet.available(RUNTIME, 102.0) == ["a"]
 
 
 def test_a_dead_device_may_be_heard_on_a_new_connection(fleet: Fleet) -> None:
@@ -88,19 +85,6 @@ def test_heartbeats_that_cross_a_birth_are_no_conflict(fleet: Fleet) -> None:
     fleet.presence("a", birth("a", life=2), 105.0, retained=False)
     fleet.heartbeat("a", heartbeat("a", life=1), 106.0)
     assert not fleet.devices["a"].conflict
-
-
-def test_a_displaced_device_is_not_available(fleet: Fleet) -> None:
-    fleet.heartbeat("a", heartbeat("a", state=AgentState.DISPLACED), 101.0)
-    assert fleet.available(RUNTIME, 101.0) == []
-    assert fleet.alive("a", 101.0)
-
-
-def test_the_available_are_sorted(fleet: Fleet) -> None:
-    for name in ("c", "b"):
-        fleet.presence(name, birth(name), 100.0, retained=False)
-    assert fleet.available(RUNTIME, 101.0) == ["a", "b", "c"]
-    assert fleet.available("torch", 101.0) == []
 
 
 def test_more_devices_than_the_limit_are_not_remembered() -> None:

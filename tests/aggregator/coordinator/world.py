@@ -14,7 +14,7 @@ from aggregator.coordinator.state import Run
 from aggregator.ledger import Ledger
 from aggregator.records import Record, RoundOpened, Transition, UpdateAccepted
 from aggregator.run_settings import RunSettings
-from broker.contract import DataContract
+from broker.contract import DataContract, Needs
 from broker.messages import (
     AgentState,
     Assignment,
@@ -150,6 +150,10 @@ class World:
     def born(self, *devices: str, life: int = 1) -> list[do.Effect]:
         return self.tell(*(on.DevicePresence(d, birth(d, life)) for d in devices))
 
+    def born_with(self, device: str, **changes: object) -> list[do.Effect]:
+        """A birth that says something else than usual."""
+        return self.tell(on.DevicePresence(device, birth(device).model_copy(update=changes)))
+
     def died(self, *devices: str, life: int = 1, retained: bool = False) -> list[do.Effect]:
         return self.tell(*(on.DevicePresence(d, death(d, life), retained) for d in devices))
 
@@ -176,9 +180,9 @@ class World:
     def start(self) -> list[do.Effect]:
         return self.tell(on.StartRun(RUN, TASK, self.settings, "0" * 16))
 
-    def prepared(self) -> list[do.Effect]:
-        contract = DataContract(shape=(4,))
-        return self.tell(on.Prepared(RUN, theta(0), PROGRAM, LAYOUT, RUNTIME, contract, PARAMETERS))
+    def prepared(self, **needs: object) -> list[do.Effect]:
+        contract, needed = DataContract(shape=(4,)), Needs.model_validate(needs)
+        return self.tell(on.Prepared(RUN, theta(0), PROGRAM, LAYOUT, RUNTIME, contract, PARAMETERS, needed))
 
     def published(self) -> list[do.Effect]:
         """The broker acknowledged what the coordinator wants to be there."""
@@ -194,11 +198,11 @@ class World:
 
     # -- to begin with ------------------------------------------------------------------------------
 
-    def begin_waiting(self) -> None:
+    def begin_waiting(self, **needs: object) -> None:
         """Connected, a run started, its model on the broker: waiting for devices."""
         self.tell(on.Connected())
         self.start()
-        self.prepared()
+        self.prepared(**needs)
         self.published()
 
     def begin_training(self, *devices: str) -> None:

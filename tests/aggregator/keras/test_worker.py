@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 data_contract = {"shape": [2]}
+needs = {"memory_bytes": 1 << 29, "examples_per_s": 0.5}
 seeds = keras.random.SeedGenerator(1)  # TensorFlow is at work before the file has been run
 
 def build_model():
@@ -39,6 +40,7 @@ import numpy as np
 
 runtime = "softmax"
 data_contract = {"shape": [2]}
+needs = {"tags": ["indoor"]}
 
 def initial_theta():
     return [np.zeros((2, 1), np.float32), np.zeros(1, np.float32)]
@@ -101,6 +103,14 @@ def test_build_writes_theta_and_program_and_can_be_repeated(
         "layout": Layout(trainable=((2, 1), (1,))).digest,
         "parameters": 3,
         "contract": {"shape": [2], "dtype": "float32", "classes": None, "target_shape": []},
+        "needs": {
+            "memory_bytes": 1 << 29,
+            "cores": 0,
+            "machine": "",
+            "tags": [],
+            "examples": 1,
+            "examples_per_s": 0.5,
+        },
         "test_examples": 10,
     }
     assert program.layout.digest == built["layout"]
@@ -167,7 +177,7 @@ def test_what_goes_wrong_is_told_and_the_worker_goes_on(worker: Worker, task: Pa
         assert answer["event"] == "failed"
         assert complaint in answer["detail"]
     task.write_text(TASK.replace("keras.layers.Dense(1)", "keras.layers.Dense(oops)"))
-    assert build()["detail"] == "task.py line 9: NameError: name 'oops' is not defined"
+    assert build()["detail"] == "task.py line 10: NameError: name 'oops' is not defined"
     task.write_text(TASK)
     assert build()["event"] == "built"
 

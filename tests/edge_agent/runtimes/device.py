@@ -14,7 +14,7 @@ from broker.layout import Theta
 from broker.messages import BlobRef, TrainingSettings
 from edge_agent.data.examples import Examples
 from edge_agent.effects import Train
-from edge_agent.events import TrainingProgressed
+from edge_agent.events import SpeedMeasured, TrainingProgressed
 from edge_agent.settings import AgentSettings
 from edge_agent.store import Store
 from edge_agent.training import Outcome, Trainer, TrainerSaid
@@ -80,7 +80,7 @@ class Device:
             now = time.monotonic()
             assert now < began + JOB_LIMIT_S, f"the job goes on after {JOB_LIMIT_S:g} s"
             outcome = self._trainer.understand(said, now) if said else self._trainer.fire(now)
-            if outcome is not None and not isinstance(outcome, TrainingProgressed):
+            if outcome is not None and not isinstance(outcome, TrainingProgressed | SpeedMeasured):
                 outcomes = [outcome]
         self._store.blob(asked.program).unlink(missing_ok=True)
         return outcomes[0]

@@ -1,5 +1,8 @@
 """A runtime that a user might install on the devices: softmax regression by gradient descent, in numpy."""
 
+import os
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +22,10 @@ def probabilities(x: AnyArray, weights: NDArray[np.float32], bias: NDArray[np.fl
 
 
 class Softmax:
-    """Weights (inputs, classes) and a bias (classes,); the program is the learning rate."""
+    """Weights (inputs, classes) and a bias (classes,); the program is the learning rate.
+
+    On a device whose environment says so, a batch takes long.
+    """
 
     def load(self, program: bytes, layout: Layout) -> None:
         try:
@@ -43,6 +49,7 @@ class Softmax:
         size, orders = settings.batch_size, passes(len(examples.x), settings)
         batches = [order[i : i + size] for order in orders for i in range(0, len(order), size)]
         for number, rows in enumerate(batches, start=1):
+            time.sleep(float(os.environ.get("LAB_BATCH_S", "0")))
             theta = theta - np.float32(self._rate) * self._gradient(theta, examples.x[rows], examples.y[rows])
             progress(number / len(batches))
         return Trained(theta, self.evaluate(theta, examples), len(examples.x))
