@@ -101,7 +101,7 @@ class EvaluateRequest(_Request):
 
 
 class ExportRequest(_Request):
-    """Write a Keras task's `program.json` for LiteRT, `theta.f32`, `model.tflite`, `labels.txt` to `folder`."""
+    """Write `program.json` for LiteRT, `theta.f32`, `model.tflite`, `labels.txt` of a task with Keras."""
 
     verb: Literal["export"] = "export"
     task: Path
