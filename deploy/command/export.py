@@ -69,17 +69,18 @@ def export(
     _check_folder(output, force=force)
     _check_installed()
     quieten_tensorflow()
+    examples = batch or settings.batch_size
     request = {
         "verb": "export",
         "task": str(file.absolute()),
         "folder": str(output.absolute()),
         "seed": settings.seed if seed is None else seed,
-        "batch_size": batch or settings.batch_size,
+        "batch_size": examples,
     }
     answer = ask_once(MODULE, request, EXPORT_TIMEOUT_S)
     if answer["event"] == "failed":
         raise ConfigError(str(answer["detail"]))
-    _show(answer, output, request["batch_size"])
+    _show(answer, output, examples)
 
 
 def _find(task: str, config: Path | None) -> tuple[Path, RunSettings]:

@@ -66,7 +66,7 @@ def train_there(tools: Path, place: Path) -> dict[str, Any]:
     device = [tools / "system/usr/bin/python3.13", HERE / "device.py", place, tools / "requirements.txt"]
     search = {"PYTHONPATH": os.pathsep.join(map(str, (tools / "wheels", ROOT)))}
     ended = subprocess.run(
-        [*emulator, *device, str(STEPS), str(BATCH)],
+        [*map(str, [*emulator, *device, STEPS, BATCH])],
         env={**os.environ, **search, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,

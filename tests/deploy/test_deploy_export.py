@@ -109,7 +109,9 @@ def test_a_folder_with_something_in_it_is_written_to_by_force_only(
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        pytest.param("keras.layers.GaussianNoise(0.1, name='noisy')", "noisy|random numbers", id="operator"),
+        pytest.param(
+            "keras.layers.Dense(6, dtype='float16', name='half')", "half/kernel is float16", id="layer"
+        ),
         pytest.param("keras.layers.Dence(2)", "task.py line 8: AttributeError", id="mistake"),
     ],
 )
