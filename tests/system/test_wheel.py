@@ -75,9 +75,10 @@ def test_a_device_gets_nothing_heavy(scripts: Path) -> None:
 
 
 def test_a_base_install_trains_what_was_exported(scripts: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "by" / "export"
     request = {
         "task": str(ROOT / "tests/arm/mnist_cnn.py"),
-        "folder": str(tmp_path),
+        "folder": str(exported),
         "seed": 0,
         "batch_size": 8,
     }
@@ -85,7 +86,7 @@ def test_a_base_install_trains_what_was_exported(scripts: Path, tmp_path: Path) 
     assert answer["event"] == "exported", answer
     x = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1)).astype(np.uint8)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(40) % 10)
-    files = (tmp_path / "program.json", tmp_path / "data.npz", "--theta", tmp_path / "theta.f32")
+    files = (exported / "program.json", tmp_path / "data.npz", "--theta", exported / "theta.f32")
     tried = run(scripts / "midge-agent", "try", *files)
     assert tried.returncode == 0, tried.stderr
     told = dict(line.split(maxsplit=1) for line in tried.stdout.splitlines())
