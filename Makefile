@@ -12,10 +12,10 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz lint format docs clean mosquitto
+.PHONY: help install demo test fuzz lint format docs arm-check clean mosquitto
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(STAMP) mosquitto ## make .venv with everything, and see that Mosquitto is there
 
@@ -40,6 +40,10 @@ format: $(STAMP) ## put the code into its format
 
 docs: $(STAMP) ## bring the generated tables of docs/ up to date
 	$(BIN)/python -m docs.generate
+
+arm-check: $(STAMP) ## train on an emulated 64-bit ARM processor, and compare with Keras; downloads 130 MB, once
+	@sh tests/arm/fetch.sh build/arm-check $(BIN)/python
+	@PYTHONPATH=. $(BIN)/python tests/arm/check.py build/arm-check
 
 clean: ## remove what these targets made, .venv included
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

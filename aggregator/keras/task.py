@@ -111,12 +111,12 @@ class KerasTask:
         }
 
 
-def load_task(path: Path, seed: int) -> KerasTask:
+def load_task(path: Path, seed: int, *, held_out: bool = True) -> KerasTask:
     """Run the task file and check what it gives; raises ConfigError.
 
     The file has `build_model()`, which returns a compiled Keras model; `data_contract`, a dict; if not every
     device will do, `needs`, a dict; and, if there is held-out data, `test_data()`, which returns arrays
-    (x, y) that fit the contract.
+    (x, y) that fit the contract: without `held_out` it is not called.
     """
     file = TaskFile(path)
     if not file.has("build_model"):
@@ -126,7 +126,7 @@ def load_task(path: Path, seed: int) -> KerasTask:
     keras.utils.set_random_seed(seed % (1 << 32))
     model = file.call("build_model")
     _check_model(model, file)
-    test_data = file.call("test_data") if file.has("test_data") else None
+    test_data = file.call("test_data") if held_out and file.has("test_data") else None
     checked = None if test_data is None else _check_data(test_data, file)
     return KerasTask(model, file.contract, file.needs, checked)
 

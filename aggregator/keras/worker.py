@@ -1,12 +1,13 @@
 """The aggregator's child that runs task files: `python -m aggregator.keras.worker`, JSON lines in and out.
 
 `build` makes a task's first theta and its program; `evaluate` saves a theta as a model file and measures
-it. Each is answered by `built`, `evaluated` or `failed`. A fresh child may be asked either.
+it; `export` writes what a device can try by itself. Each is answered by `built`, `evaluated`, `exported` or
+`failed`. A fresh child may be asked any.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +21,9 @@ from broker.program import Program
 from host.children import Emit, Json, serve
 from host.errors import ConfigError, MidgeError
 from host.files import write_atomic
+
+if TYPE_CHECKING:
+    from aggregator.keras.task import KerasTask
 
 THETA_FILE = "theta.f32"
 THETA_SUFFIX = ".f32"
@@ -100,6 +104,16 @@ class EvaluateRequest(_Request):
     keras: Path
 
 
+class ExportRequest(_Request):
+    """Write `program.json` for LiteRT, `theta.f32`, `model.tflite`, `labels.txt` of a task with Keras."""
+
+    verb: Literal["export"] = "export"
+    task: Path
+    folder: Path
+    seed: int
+    batch_size: int
+
+
 class Worker:
     """Does requests one by one; the last task stays loaded."""
 
@@ -108,7 +122,11 @@ class Worker:
 
     def handle(self, request: Json, emit: Emit) -> None:
         """Answer one request; whatever goes wrong is told as `failed`."""
-        verbs: dict[str, Callable[[Json], Json]] = {"build": self._build, "evaluate": self._evaluate}
+        verbs: dict[str, Callable[[Json], Json]] = {
+            "build": self._build,
+            "evaluate": self._evaluate,
+            "export": self._export,
+        }
         try:
             answer = verbs[request["verb"]](request)
         except Exception as error:  # noqa: BLE001  the task file is the user's
@@ -121,11 +139,8 @@ class Worker:
         if request.initial is not None:
             task.set_theta(_initial(request.initial, task))
         program = task.export(request.runtime, request.batch_size)
-        theta = task.theta()
-        if not np.isfinite(theta).all():
-            raise ConfigError("the first weights are not finite; check the task file or the initial file")
         theta_path, program_path = request.folder / THETA_FILE, request.folder / PROGRAM_FILE
-        write_atomic(theta_path, theta.tobytes())
+        write_atomic(theta_path, _first_theta(task))
         write_atomic(program_path, program.to_bytes())
         return {
             "event": "built",
@@ -147,6 +162,25 @@ class Worker:
         task.save(model)
         return {"event": "evaluated", "model": str(model), "metrics": task.measure()}
 
+    def _export(self, fields: Json) -> Json:
+        request = ExportRequest.model_validate(fields)
+        if names_runtime(request.task):
+            raise ConfigError(
+                f"{request.task.name}: has no Keras model, and nothing else becomes a LiteRT program"
+            )
+        self._task = None
+        task = _open_keras(request.task, request.seed, held_out=False)
+        from aggregator.keras.exporting import MODEL_FILE, described, inference_files  # noqa: PLC0415
+
+        program = task.export("litert", request.batch_size)
+        inference = inference_files(task)
+        files = {PROGRAM_FILE: program.to_bytes(), THETA_FILE: _first_theta(task), **inference}
+        request.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomic(request.folder / name, content)
+        sizes = {name: len(content) for name, content in files.items()}
+        return {"event": "exported", "files": sizes, **described(task, program, inference[MODEL_FILE])}
+
     def _load(self, path: Path, seed: int) -> Task:
         self._task = None
         task = _open(path, seed)
@@ -156,14 +190,23 @@ class Worker:
 
 def _open(path: Path, seed: int) -> Task:
     """Run the task file; Keras, which takes seconds and 1.5 GB of disk, is imported only for its tasks."""
-    if names_runtime(path):
-        return PlainTask(path, seed)
+    return PlainTask(path, seed) if names_runtime(path) else _open_keras(path, seed, held_out=True)
+
+
+def _open_keras(path: Path, seed: int, *, held_out: bool) -> "KerasTask":
     from aggregator.keras.determinism import be_deterministic, keras  # noqa: PLC0415
     from aggregator.keras.task import load_task  # noqa: PLC0415
 
     be_deterministic()
     keras.backend.clear_session()
-    return load_task(path, seed)
+    return load_task(path, seed, held_out=held_out)
+
+
+def _first_theta(task: Task) -> bytes:
+    theta = task.theta()
+    if not np.isfinite(theta).all():
+        raise ConfigError("the first weights are not finite; check the task file or the initial file")
+    return theta.tobytes()
 
 
 def _initial(path: Path, task: Task) -> Theta:

@@ -37,7 +37,7 @@ def predict_image(
     as_json: AsJson = False,
 ) -> None:
     """Say what class an image is of."""
-    _quieten_tensorflow()
+    quieten_tensorflow()
     classifier = open_classifier(model)
     pixels = read_image(image, classifier.shape, invert=invert)
     probabilities = classifier.probabilities(pixels[np.newaxis])[0]
@@ -65,7 +65,7 @@ def confuse(
     as_json: AsJson = False,
 ) -> None:
     """Compare what a model predicts with what is true."""
-    _quieten_tensorflow()
+    quieten_tensorflow()
     classifier = open_classifier(model)
     examples = load_labelled(data, classifier)
     predicted = classifier.probabilities(examples.x).argmax(axis=1)
@@ -98,7 +98,7 @@ def _cell(count: int, *, right: bool) -> str:
     return f"[green]{count}[/]" if right else f"[red]{count}[/]"
 
 
-def _quieten_tensorflow() -> None:
+def quieten_tensorflow() -> None:
     """Its remarks on processors and missing graphics cards are not about the model."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

@@ -1,22 +1,28 @@
 """The wheel in an environment of its own, with what a device installs and nothing more."""
 
+import os
 import subprocess
 import sys
 import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from host.children import ask_once
+
 ROOT = Path(__file__).parents[2]
+EXPORT_S = 120.0
 HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "typer", "rich")
 
 pytestmark = pytest.mark.timeout(300)
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    # Not in the folder of the sources: only what is installed shall be found.
-    return subprocess.run(arguments, cwd="/", capture_output=True, text=True, check=False)
+    # Not in the folder of the sources, nor told of it: only what is installed shall be found.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(arguments, cwd="/", env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,26 @@ def test_a_device_gets_nothing_heavy(scripts: Path) -> None:
     assert run(scripts / "python", "-c", code).stdout == "[]\n"
     code = "import edge_agent.main, edge_agent.service"
     assert run(scripts / "python", "-c", code).stderr == ""
+
+
+def test_a_base_install_trains_what_was_exported(scripts: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "by" / "export"
+    request = {
+        "task": str(ROOT / "tests/arm/mnist_cnn.py"),
+        "folder": str(exported),
+        "seed": 0,
+        "batch_size": 8,
+    }
+    answer = ask_once("aggregator.keras.worker", {"verb": "export", **request}, EXPORT_S)
+    assert answer["event"] == "exported", answer
+    x = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1)).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(40) % 10)
+    files = (exported / "program.json", tmp_path / "data.npz", "--theta", exported / "theta.f32")
+    tried = run(scripts / "midge-agent", "try", *files)
+    assert tried.returncode == 0, tried.stderr
+    told = dict(line.split(maxsplit=1) for line in tried.stdout.splitlines())
+    assert told["after"].startswith("loss ")
+    assert told["after"] != told["before"]
 
 
 def test_importing_the_agent_loads_nothing_heavy() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from host.errors import ConfigError
+from host.quiet import stderr_closed
 
 # How the converter says which operator it has no builtin for, and where in the model it stands.
 _REFUSED = re.compile(r"error: (?P<where>.*?)'tf\.(?P<operator>\w+)' op is neither")
@@ -23,11 +24,13 @@ def convert(functions: dict[str, Any]) -> bytes:
     module.functions = list(functions.values())
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with tempfile.TemporaryDirectory(prefix="midge-litert-") as folder:
-        tf.saved_model.save(module, folder, signatures=functions, options=options)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(functions))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
-            return bytes(converter.convert())
+            # What matters of the converter's many remarks stands in its exception, too.
+            with stderr_closed():
+                tf.saved_model.save(module, folder, signatures=functions, options=options)
+                converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(functions))
+                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+                return bytes(converter.convert())
         except Exception as error:
             raise ConfigError(_explained(str(error))) from error
 

@@ -7,6 +7,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: igno
 from numpy.typing import NDArray
 
 from host.errors import ConfigError
+from host.quiet import stderr_closed
 
 SIGNATURES = ("train", "grad", "evaluate", "infer")
 WITHOUT_XNNPACK = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
@@ -15,10 +16,13 @@ WITHOUT_XNNPACK = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHO
 class Interpreted:
     """The functions of a `.tflite`, each from arrays by name to arrays by name."""
 
-    def __init__(self, tflite: bytes) -> None:
+    def __init__(self, tflite: bytes, signatures: tuple[str, ...] = SIGNATURES) -> None:
         """Raise ConfigError when LiteRT does not take the file."""
+        self._signatures = signatures
         try:
-            self._open(tflite, {})
+            # LiteRT would say there that it has a delegate.
+            with stderr_closed():
+                self._open(tflite, {})
         except RuntimeError:
             # XNNPACK refuses a few graphs; the agents go on without it, too.
             try:
@@ -33,7 +37,7 @@ class Interpreted:
 
     def _open(self, tflite: bytes, settings: dict[str, Any]) -> None:
         interpreter = Interpreter(model_content=tflite, num_threads=1, **settings)
-        self._runners = {name: interpreter.get_signature_runner(name) for name in SIGNATURES}
+        self._runners = {name: interpreter.get_signature_runner(name) for name in self._signatures}
         for name, runner in self._runners.items():
             needed = runner.get_input_details()
             self.run(
