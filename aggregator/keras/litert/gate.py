@@ -117,5 +117,5 @@ def _compare(
     if not error <= TOLERANCE * size + floor:
         yield (
             f"{what} in LiteRT differs from Keras' by {error:.1e}, where Keras has {size:.1e}: "
-            "use another layer in its place, or the runtime 'keras'"
+            "use another layer in its place"
         )

@@ -63,6 +63,8 @@ class Worker:
         )
 
     def ask(self, **request: Any) -> Json:  # noqa: ANN401
+        if request["verb"] == "build":
+            request = {"runtime": "keras"} | request
         paths = {key: str(value) if isinstance(value, Path) else value for key, value in request.items()}
         self.child.send(paths)
         return self._answers.get(timeout=WAIT_S)

@@ -70,7 +70,7 @@ def test_training_is_what_keras_fit_does_bit_by_bit(
     twin = keras.models.clone_model(model)
     twin.compile("adam", "mse", metrics=["mae"])
     set_theta(twin, theta)
-    for rows in passes(COUNT, settings):
+    for rows in passes(COUNT, settings, full_batches=True):
         history = twin.fit(
             examples.x[rows], examples.y[rows], batch_size=settings.batch_size, shuffle=False, verbose=0
         )
