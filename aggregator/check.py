@@ -2,9 +2,11 @@
 
 import sys
 import tempfile
+from pathlib import Path
 
-from aggregator.evaluator import MODULE
+from aggregator.evaluator import MODULE, build_request
 from aggregator.ledger import Ledger
+from aggregator.run_settings import read_run_settings
 from aggregator.settings import AggregatorSettings
 from broker.probe import probe
 from broker.signing import Signer
@@ -33,10 +35,10 @@ def check(settings: AggregatorSettings) -> ExitCode:
 
 
 def _task(settings: AggregatorSettings, name: str) -> tuple[ExitCode, str]:
-    """Build the task's model as a run would."""
-    task = settings.tasks[name].file
+    """Build the task's model as a run would, with the task's own settings."""
+    task = settings.tasks[name]
     with tempfile.TemporaryDirectory(prefix="midge-check-") as folder:
-        request = {"verb": "build", "task": str(task), "folder": folder, "seed": 0, "initial": None}
+        request = build_request(task.file, Path(folder), read_run_settings(task.settings), None)
         answer = ask_once(MODULE, request, BUILD_TIMEOUT_S)
     if answer["event"] == "failed":
         return ExitCode.BAD_CONFIG, str(answer["detail"])

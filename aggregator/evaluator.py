@@ -15,6 +15,20 @@ log = logging.getLogger(__name__)
 Answer = dict[str, Any]
 
 
+def build_request(task: Path, folder: Path, settings: RunSettings, initial: Path | None) -> Answer:
+    """What the child is asked for a run with these settings."""
+    return {
+        "verb": "build",
+        "task": str(task),
+        "folder": str(folder),
+        "seed": settings.seed,
+        "runtime": settings.runtime,
+        "batch_size": settings.batch_size,
+        "scheduled": settings.learning_rate is None and settings.scheduled,
+        "initial": None if initial is None else str(initial),
+    }
+
+
 class Evaluator:
     """One request at a time; a new one takes the place of one that is still being worked on."""
 
@@ -33,16 +47,7 @@ class Evaluator:
         failed: Callable[[str], None],
     ) -> None:
         """Run the task file; writes its first theta and its program into `folder`."""
-        request = {
-            "verb": "build",
-            "task": str(task),
-            "folder": str(folder),
-            "seed": settings.seed,
-            "runtime": settings.runtime,
-            "batch_size": settings.batch_size,
-            "initial": None if initial is None else str(initial),
-        }
-        self._ask(request, done, failed)
+        self._ask(build_request(task, folder, settings, initial), done, failed)
 
     def evaluate(
         self,

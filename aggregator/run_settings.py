@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from broker.messages import SettingValue, TrainingSettings
+from broker.messages import RateSchedule, SettingValue, TrainingSettings
 from host.errors import ConfigError
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
@@ -25,8 +25,8 @@ class RunSettings(BaseModel):
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="all chance of the run follows from it")
     strategy: str = Field(default="fedavg", description="an entry point of the group midge.strategies")
     runtime: Literal["keras", "litert"] = Field(
-        default="keras",
-        description="what devices train a Keras model with: Keras, or a LiteRT program",
+        default="litert",
+        description="what devices train a Keras model with: a LiteRT program, or TensorFlow with Keras",
     )
     initial: str | None = Field(
         default=None, description="start from this .keras or .npz file, or from the model of this run"
@@ -59,6 +59,26 @@ class RunSettings(BaseModel):
     )
     batch_size: int = Field(default=32, ge=1, le=1_000_000, description="examples in a local step")
     learning_rate: float | None = Field(default=None, gt=0, description="None: as the task compiled it")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="how the learning rate goes down, step by step over the whole run"
+    )
+    warmup_rounds: int = Field(
+        default=0, ge=0, le=1_000_000, description="first rounds, in which the learning rate rises from 0"
+    )
+    final_rate: float = Field(
+        default=0.0, ge=0, le=1, description="where the schedule ends, as a fraction of the learning rate"
+    )
+    proximal: float = Field(
+        default=0.0,
+        ge=0,
+        description="FedProx's mu: pulls devices back to the round's model; 0: federated averaging",
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest L2 norm of a local step's gradient; None: any"
+    )
+    short_batch: Literal["refill", "drop"] = Field(
+        default="refill", description="of a model with BatchNormalization: an epoch's short last batch"
+    )
     optimizer_state: Literal["reset", "keep"] = Field(
         default="reset", description="whether devices begin each round with a fresh optimizer"
     )
@@ -74,16 +94,45 @@ class RunSettings(BaseModel):
             raise ValueError(f"quorum {self.quorum} is above target {self.target}: no round could close")
         return self
 
-    def training(self, round_seed: int) -> TrainingSettings:
-        """What devices are told of it, for one round."""
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> "RunSettings":
+        if self.warmup_rounds > self.rounds:
+            raise ValueError(f"warmup_rounds {self.warmup_rounds} is above rounds {self.rounds}")
+        if self.final_rate and self.schedule == "constant":
+            raise ValueError("final_rate is where a schedule ends: set schedule to linear or cosine as well")
+        return self
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the learning rate changes over the run."""
+        return self.schedule != "constant" or self.warmup_rounds > 0
+
+    def training(self, round_seed: int, completed: int = 0, rounds: int = 1) -> TrainingSettings:
+        """What devices are told of it, for `rounds` rounds after `completed` of them."""
         return TrainingSettings(
             epochs=None if self.steps else self.epochs or 1,
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            schedule=self._rate_schedule(completed, completed + rounds),
+            proximal=self.proximal,
+            clip_norm=self.clip_norm,
+            short_batch=self.short_batch,
             optimizer_state=self.optimizer_state,
             validation_fraction=self.validation_fraction,
             seed=round_seed,
+        )
+
+    def _rate_schedule(self, begin: int, end: int) -> RateSchedule | None:
+        if not self.scheduled:
+            return None
+        return RateSchedule(
+            shape=self.schedule,
+            begin=begin,
+            end=end,
+            rounds=self.rounds,
+            warmup_rounds=self.warmup_rounds,
+            final_rate=self.final_rate,
         )
 
 

@@ -4,9 +4,11 @@ Its signatures are pure functions over theta, `float32[P]`; names and order are 
 
     train(theta[P], opt[Q], lr[1], x[B,...], y[B,...], weight[B]) -> theta[P], opt[Q], loss[1]
     grad(theta[P], x, y, weight)     -> grad[Pt], loss[1], state[P-Pt], or [1] when the layout has no state
+    apply(trained[Pt], opt[Q], lr[1], grad[Pt]) -> trained[Pt], opt[Q]
     evaluate(theta[P], x, y, weight) -> sums[M] (weighted sum of each metric), weight[1]
     infer(theta[P], x)               -> output[B,...]
 
+`train` is `grad`, then `apply`; a device calls these two when a round has it change the gradient in between.
 All are float32 but x and y, whose types stand in the body. `weight` is 1 for a real row and 0 for padding;
 a loss is the mean over the real rows, regularisers added. `opt` begins as zeros.
 """
@@ -48,7 +50,7 @@ class LiteRTBody(BaseModel):
     x_dtype: Literal["float32", "uint8", "int32"]
     y_shape: Shape = Field(description="of one example's label or target; () is a number")
     batch_statistics: bool = Field(
-        description="rows of weight 0 count in BatchNormalization's statistics: a short batch is not exact"
+        description="rows of weight 0 count in BatchNormalization's statistics: every batch has to be full"
     )
     stochastic: bool = Field(
         default=False,

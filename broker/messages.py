@@ -100,6 +100,28 @@ class AssignmentPhase(Word):
     PAUSED = "paused"
 
 
+class RateSchedule(Part):
+    """How the learning rate changes over a run, and which rounds of it this training is; all in rounds."""
+
+    shape: Literal["constant", "linear", "cosine"] = Field(description="of the way down after the warm-up")
+    begin: int = Field(ge=0, description="completed rounds before this training")
+    end: int = Field(ge=1, description="completed rounds after it")
+    rounds: int = Field(ge=1, le=1_000_000, description="of the whole run")
+    warmup_rounds: int = Field(default=0, ge=0, description="in which the rate rises from 0, in a line")
+    final_rate: Fraction = Field(
+        default=0.0, description="at the end of the run, as a fraction of the learning rate"
+    )
+
+    @model_validator(mode="after")
+    def _within_the_run(self) -> "RateSchedule":
+        if not self.begin < self.end <= self.rounds or self.warmup_rounds > self.rounds:
+            raise ValueError(
+                f"training from round {self.begin} to {self.end}, with {self.warmup_rounds} of warm-up, "
+                f"is no part of a run of {self.rounds}"
+            )
+        return self
+
+
 class TrainingSettings(Part):
     """How a device trains: exactly one of `epochs` and `steps`."""
 
@@ -107,6 +129,14 @@ class TrainingSettings(Part):
     steps: int | None = Field(default=None, ge=1, le=100_000_000)
     batch_size: int = Field(default=32, ge=1, le=1_000_000)
     learning_rate: float | None = Field(default=None, gt=0, description="None: as the task compiled it")
+    schedule: RateSchedule | None = Field(default=None, description="None: the learning rate stays")
+    proximal: float = Field(default=0.0, ge=0, description="FedProx: pull back to the round's theta")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest L2 norm of a step's gradient; None: any"
+    )
+    short_batch: Literal["refill", "drop"] = Field(
+        default="refill", description="a short batch of a model with batch statistics"
+    )
     optimizer_state: Literal["reset", "keep"] = "reset"
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     seed: int = Field(default=0, ge=0, lt=1 << 63)

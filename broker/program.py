@@ -63,6 +63,12 @@ class KerasBody(BaseModel):
             _check_part(part)
         return config
 
+    @property
+    def learning_rate(self) -> float | None:
+        """As the task compiled it; None when that is a schedule."""
+        rate = self.compile["optimizer"]["config"].get("learning_rate")
+        return float(rate) if isinstance(rate, int | float) else None
+
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
@@ -112,6 +118,14 @@ def _parts(config: Any, depth: int = 0) -> Iterator[dict[str, Any]]:  # noqa: AN
     if isinstance(config, list):
         for value in config:
             yield from _parts(value, depth + 1)
+
+
+def has_batch_statistics(model: dict[str, Any]) -> bool:
+    """Whether a layer that is trained, in Keras' description of a model, normalises by its batch."""
+    return any(
+        part.get("class_name") == "BatchNormalization" and part["config"].get("trainable", True)
+        for part in _parts(model)
+    )
 
 
 def _check_size(payload: bytes) -> None:

@@ -28,7 +28,7 @@ from edge_agent.data.fit import ContractError
 from edge_agent.data.settings import DataSettings
 from edge_agent.data.source import fingerprint, inspect, load
 from edge_agent.data.split import Split, split
-from edge_agent.runtimes.base import MetricSums, Runtime
+from edge_agent.runtimes.base import MetricSums, Runtime, check_honours
 from edge_agent.runtimes.order import rows_in_all
 from edge_agent.runtimes.registry import create
 from edge_agent.speed import Speedometer
@@ -107,6 +107,7 @@ class Trainer:
     def _train(self, fields: Json, emit: Emit) -> Json:
         request = TrainRequest.model_validate(fields)
         runtime, layout, before = self._prepare(request)
+        check_honours(runtime, request.runtime, request.settings)
         examples = self._examples(request)
         keep = request.settings.optimizer_state == "keep"
         optimizer = _read_state(request.state) if keep else ()

@@ -156,6 +156,6 @@ class Context:
             runtime=model.runtime,
             contract=model.contract,
             needs=model.needs,
-            settings=run.settings.training(round_seed(run.settings.seed, current.number)),
+            settings=run.settings.training(round_seed(run.settings.seed, current.number), run.completed),
             cohort=None if run.phase is Phase.EVALUATING else tuple(sorted(current.cohort)),
         )

@@ -32,11 +32,17 @@ def export(model: Model) -> Program:
 
 
 def export_for_litert(model: Model, batch: int) -> Program:
-    """Convert the model and its training for LiteRT; raises ConfigError naming what does not convert."""
+    """Convert the model and its training for LiteRT.
+
+    Raises ConfigError naming what does not convert, what to use instead, and the other runtime.
+    """
     # The converter and LiteRT are loaded only for runs that ask for them.
     from aggregator.keras.litert.export import export_litert  # noqa: PLC0415
 
-    body = export_litert(model, batch=batch)
+    try:
+        body = export_litert(model, batch=batch)
+    except ConfigError as error:
+        raise ConfigError(f'{error}; or set runtime = "keras", for devices with TensorFlow') from error
     return Program(layout=layout_of(model), runtime=LITERT, body=body.to_json())
 
 

@@ -17,7 +17,7 @@ from aggregator.taskfile import MAX_DETAIL, names_runtime
 from broker.contract import DataContract, Needs
 from broker.layout import THETA_DTYPE, Layout, Theta
 from broker.names import Metrics
-from broker.program import Program
+from broker.program import KerasBody, Program
 from host.children import Emit, Json, serve
 from host.errors import ConfigError, MidgeError
 from host.files import write_atomic
@@ -80,7 +80,8 @@ class BuildRequest(_Request):
     """Run the task file and write `theta.f32` and `program.json` into `folder`.
 
     `initial`, a model file or a raw theta (`.f32`), takes the place of freshly drawn weights. `runtime` is
-    what devices train a Keras model with; a LiteRT program is for batches of `batch_size`.
+    what devices train a Keras model with; a LiteRT program is for batches of `batch_size`. `scheduled` says
+    that the run has a schedule for the learning rate that the model is compiled with.
     """
 
     verb: Literal["build"] = "build"
@@ -88,8 +89,9 @@ class BuildRequest(_Request):
     folder: Path
     seed: int
     initial: Path | None = None
-    runtime: str = "keras"
+    runtime: str
     batch_size: int = 32
+    scheduled: bool = False
 
 
 class EvaluateRequest(_Request):
@@ -139,6 +141,11 @@ class Worker:
         if request.initial is not None:
             task.set_theta(_initial(request.initial, task))
         program = task.export(request.runtime, request.batch_size)
+        if request.scheduled and _has_own_schedule(program):
+            raise ConfigError(
+                "the model is compiled with a schedule of its own, and the run has another one: "
+                "give the run a learning_rate, or neither schedule nor warmup_rounds"
+            )
         theta_path, program_path = request.folder / THETA_FILE, request.folder / PROGRAM_FILE
         write_atomic(theta_path, _first_theta(task))
         write_atomic(program_path, program.to_bytes())
@@ -207,6 +214,11 @@ def _first_theta(task: Task) -> bytes:
     if not np.isfinite(theta).all():
         raise ConfigError("the first weights are not finite; check the task file or the initial file")
     return theta.tobytes()
+
+
+def _has_own_schedule(program: Program) -> bool:
+    """Of the runtimes for Keras models, only Keras takes one."""
+    return program.runtime == "keras" and KerasBody.from_json(program.body).learning_rate is None
 
 
 def _initial(path: Path, task: Task) -> Theta:

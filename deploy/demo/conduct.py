@@ -86,7 +86,7 @@ def _train_alone(
     epochs = plan.rounds * (settings.epochs or 1)
 
     def request(share: Share) -> SoloRequest:
-        training = settings.training(derive_seed(plan.seed, 1, share.device))
+        training = settings.training(derive_seed(plan.seed, 1, share.device), rounds=plan.rounds)
         return SoloRequest(
             task=folder.task,
             data=share.path,

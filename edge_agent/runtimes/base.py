@@ -9,10 +9,24 @@ from numpy.typing import NDArray
 from broker.layout import Layout, Theta
 from broker.messages import TrainingSettings
 from edge_agent.data.examples import Examples
+from host.errors import ConfigError
 
 MetricSums = Mapping[str, tuple[float, float]]
 Progress = Callable[[float], None]
 OptimizerState = Sequence[NDArray[Any]]
+
+# What every runtime keeps to; settings beyond these are for those only that name them in `honours`.
+EVERY_RUNTIMES = frozenset(
+    {
+        "epochs",
+        "steps",
+        "batch_size",
+        "learning_rate",
+        "optimizer_state",
+        "validation_fraction",
+        "seed",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,10 @@ class Runtime(Protocol):
     It is created without arguments, in a child process that is niced and may be killed at any moment.
     A runtime MUST NOT reach the network or write files. What it raises declines the round; the last line
     of the message is what the operator reads.
+
+    It MUST keep to the settings in `EVERY_RUNTIMES`. Those of the others that it keeps to stand in its class
+    attribute `honours`, a set of names; without one there are none. A round that asks for another one is
+    declined before `train` is called.
     """
 
     def load(self, program: bytes, layout: Layout) -> None:
@@ -67,3 +85,14 @@ class Runtime(Protocol):
 
         Sums over two parts of the examples MUST add up to the sums over both.
         """
+
+
+def check_honours(runtime: Runtime, name: str, settings: TrainingSettings) -> None:
+    """Raise ConfigError when the round asks for a setting that this runtime would not keep to."""
+    known = EVERY_RUNTIMES | frozenset(getattr(runtime, "honours", ()))
+    asked = {key for key, value in settings if value != TrainingSettings.model_fields[key].default}
+    if unknown := sorted(asked - known):
+        raise ConfigError(
+            f"runtime {name!r} does not know {', '.join(unknown)}: leave that out of the run's settings, or "
+            "teach the runtime and name it in its `honours`"
+        )

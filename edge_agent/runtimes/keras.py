@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,20 @@ with stderr_closed():
 
 from broker.layout import Layout, Theta
 from broker.messages import TrainingSettings
-from broker.program import KerasBody
+from broker.program import KerasBody, has_batch_statistics
 from edge_agent.data.examples import Examples
 from edge_agent.runtimes.base import MetricSums, OptimizerState, Progress, Trained
-from edge_agent.runtimes.order import passes, rows_in_all
-from host.errors import WireError
+from edge_agent.runtimes.order import passes, steps_in_all
+from edge_agent.runtimes.rates import rate_of_step
+from host.errors import ConfigError, WireError
 
 EVALUATION_BATCH = 64
 
 
 class KerasRuntime:
     """Trains a compiled Keras model as `model.fit(shuffle=False)` does on rows in a seeded order."""
+
+    honours = frozenset({"proximal", "clip_norm", "schedule", "short_batch"})
 
     def __init__(self) -> None:
         _be_deterministic()
@@ -44,11 +48,14 @@ class KerasRuntime:
             return
         self._loaded = None
         keras.backend.clear_session()
+        self._compiled: _Compiled | None = None
         self._body = KerasBody.from_json(program)
         self._model = _build(self._body, layout)
         self._layout = layout
+        self._batch_statistics = has_batch_statistics(self._body.model)
+        self._anchors = [tf.Variable(weight.value) for weight in self._model.trainable_weights]
         self._settled: bytes | None = None
-        self._compile(constant_rate=False)
+        self._compile(_Compiled())
         self._loaded = program
 
     def train(
@@ -62,24 +69,30 @@ class KerasRuntime:
         """Fit epoch by epoch, all `steps` counting as one epoch; metrics are those of the last epoch.
 
         A short last batch counts as Keras counts it: its mean moves the weights like any other batch's.
+        Where the model has batch statistics, it is refilled or dropped as `short_batch` says. The loss is
+        without the proximal term.
         """
-        keras.utils.set_random_seed(settings.seed % (1 << 32))
-        self._set_rate(settings.learning_rate)
-        self._set_optimizer(optimizer, settings.learning_rate)
-        self._set_weights(theta)
-        _seed_layers(self._model, settings.seed)
-        done, in_all = 0, rows_in_all(len(examples.x), settings)
-        for rows in passes(len(examples.x), settings):
-            counted = _counting(done, in_all, settings.batch_size, progress)
+        full = {"full_batches": self._batch_statistics}
+        count = len(examples.x)
+        steps, seen = steps_in_all(count, settings, **full), np.zeros(count, bool)
+        base = self._base_rate(settings)
+        self._make_ready(theta, settings, optimizer)
+
+        def before(step: int) -> None:
+            if base is not None:
+                self._model.optimizer.learning_rate = rate_of_step(base, settings.schedule, step, steps)
+
+        following = _Following(before, lambda step: progress((step + 1) / steps))
+        for rows in passes(count, settings, **full):
             batches = Batches(examples, settings.batch_size, rows)
-            history = self._model.fit(batches, shuffle=False, verbose=0, callbacks=[counted])
-            done += len(rows)
+            history = self._model.fit(batches, shuffle=False, verbose=0, callbacks=[following])
+            seen[rows] = True
         metrics = {
             name: (float(values[-1]) * len(rows), float(len(rows)))
             for name, values in history.history.items()
         }
         kept = [np.asarray(variable) for variable in self._model.optimizer.variables]
-        return Trained(self._weights(), metrics, min(in_all, len(examples.x)), kept)
+        return Trained(self._weights(), metrics, int(seen.sum()), kept)
 
     def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:
         """Mean times count of each compiled metric.
@@ -90,32 +103,53 @@ class KerasRuntime:
         means = self._model.evaluate(Batches(examples, EVALUATION_BATCH), verbose=0, return_dict=True)
         return {name: (float(mean) * len(examples.x), float(len(examples.x))) for name, mean in means.items()}
 
-    def _compile(self, *, constant_rate: bool) -> None:
-        """Compile as the task did; a constant learning rate has to replace a schedule from the start."""
+    def _make_ready(self, theta: Theta, settings: TrainingSettings, optimizer: OptimizerState) -> None:
+        """Bring model and optimizer to where this training begins."""
+        keras.utils.set_random_seed(settings.seed % (1 << 32))
+        replaces = settings.learning_rate is not None and self._body.learning_rate is None
+        self._compile(_Compiled(settings.proximal, settings.clip_norm, replaces))
+        self._set_optimizer(optimizer)
+        self._set_weights(theta)
+        for anchor, weight in zip(self._anchors, self._model.trainable_weights, strict=True):
+            anchor.assign(weight.value)
+        _seed_layers(self._model, settings.seed)
+
+    def _compile(self, compiled: "_Compiled") -> None:
+        """Compile as the task did, but for what the round asks for; the same again costs nothing."""
+        if compiled == self._compiled:
+            return
+        self._compiled = None
         config = deepcopy(self._body.compile)  # Keras writes into it
-        if constant_rate:
+        if compiled.replaces_schedule:
             config["optimizer"]["config"]["learning_rate"] = 1.0
+        # Several at once would be trained with the rate of the first.
+        config["steps_per_execution"] = 1
         try:
             self._model.compile_from_config(config)
         except _BAD_CONFIG as error:
             raise WireError(f"Keras program cannot be compiled: {_last_line(error)}") from None
         self._fresh = [np.asarray(variable) for variable in self._model.optimizer.variables]
-        self._constant_rate = constant_rate
+        if compiled.proximal or compiled.clip_norm is not None:
+            _change_gradients(self._model.optimizer, compiled, self._anchors)
+        self._compiled = compiled
 
-    def _set_rate(self, rate: float | None) -> None:
-        scheduled = isinstance(self._body.compile["optimizer"]["config"].get("learning_rate"), dict)
-        if scheduled and self._constant_rate != (rate is not None):
-            self._compile(constant_rate=rate is not None)
+    def _base_rate(self, settings: TrainingSettings) -> float | None:
+        """What the round's schedule works on; None when the model brings a schedule of its own."""
+        base = settings.learning_rate or self._body.learning_rate
+        if base is None and settings.schedule is not None:
+            raise ConfigError(
+                "the model is compiled with a schedule of its own, and the run has another one: "
+                "give the run a learning_rate, or neither schedule nor warmup_rounds"
+            )
+        return base
 
-    def _set_optimizer(self, kept: OptimizerState, rate: float | None) -> None:
+    def _set_optimizer(self, kept: OptimizerState) -> None:
         """Take back slots and step count, or begin afresh: also when they are another optimizer's."""
         fits = [array.shape for array in kept] == [array.shape for array in self._fresh]
         for variable, value in zip(
             self._model.optimizer.variables, kept if fits else self._fresh, strict=True
         ):
             variable.assign(value)
-        if rate is not None:
-            self._model.optimizer.learning_rate = rate
 
     def _set_weights(self, theta: Theta) -> None:
         for weight, value in zip(_weights(self._model), self._layout.unflatten(theta), strict=True):
@@ -135,6 +169,15 @@ class KerasRuntime:
 
     def _weights(self) -> Theta:
         return self._layout.flatten([np.asarray(weight) for weight in _weights(self._model)])
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """What a round asks for that stands in the traced functions."""
+
+    proximal: float = 0.0
+    clip_norm: float | None = None
+    replaces_schedule: bool = False
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
@@ -206,13 +249,43 @@ def _seed_layers(model: Any, seed: int) -> None:  # noqa: ANN401
             variable.assign([random.integers(1 << 31), 0])
 
 
-def _counting(done: int, in_all: int, batch_size: int, progress: Progress) -> Any:  # noqa: ANN401
-    """Call `progress` with the part of all rows that is done."""
+def _change_gradients(optimizer: Any, asked: _Compiled, anchors: list[Any]) -> None:  # noqa: ANN401
+    """Have an optimizer add the proximal term of FedProx to each gradient, then clip all together.
 
-    def on_batch(batch: int, **_: object) -> None:
-        progress(min(1.0, (done + (batch + 1) * batch_size) / in_all))
+    `anchors` are the round's weights. Source: Li et al. 2020, https://arxiv.org/abs/1812.06127.
+    """
+    apply = optimizer.apply
 
-    return keras.callbacks.LambdaCallback(on_train_batch_end=on_batch)
+    def change_and_apply(gradients: list[Any], variables: list[Any]) -> None:
+        # A weight without a gradient stays where it is, and is not pulled back either.
+        found = [trio for trio in zip(gradients, variables, anchors, strict=True) if trio[0] is not None]
+        changed = [
+            # Embedding's gradient is a slice of its rows.
+            tf.convert_to_tensor(gradient) + asked.proximal * (variable.value - anchor)
+            for gradient, variable, anchor in found
+        ]
+        if asked.clip_norm is not None:
+            changed, _ = tf.clip_by_global_norm(changed, asked.clip_norm)
+        apply(changed, [variable for _, variable, _ in found])
+
+    optimizer.apply = change_and_apply
+
+
+class _Following(keras.callbacks.Callback):  # type: ignore[misc]
+    """Calls `before` and `after` with the number of each step, from 0, counted on from epoch to epoch."""
+
+    def __init__(self, before: Callable[[int], None], after: Callable[[int], None]) -> None:
+        super().__init__()
+        self._before, self._after, self._step = before, after, 0
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        del batch, logs
+        self._before(self._step)
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        del batch, logs
+        self._after(self._step)
+        self._step += 1
 
 
 def _last_line(error: Exception) -> str:

@@ -13,13 +13,17 @@ from broker.messages import TrainingSettings
 from edge_agent.data.examples import AnyArray, Examples
 from edge_agent.runtimes.base import MetricSums, OptimizerState, Progress, Trained
 from edge_agent.runtimes.litert_graph import Arrays, Graph, target_dtype
-from edge_agent.runtimes.order import passes, rows_in_all
+from edge_agent.runtimes.litert_steps import functions_for, step_of
+from edge_agent.runtimes.order import passes, steps_in_all
+from edge_agent.runtimes.rates import rate_of_step
 from edge_agent.runtimes.reseed import reseeded
 from host.errors import WireError
 
 
 class LiteRTRuntime:
     """Takes the steps that Keras would take, on the same batches in the same order, to float32 rounding."""
+
+    honours = frozenset({"proximal", "clip_norm", "schedule", "short_batch"})
 
     def __init__(self) -> None:
         self._loaded: tuple[bytes, Layout] | None = None
@@ -30,8 +34,8 @@ class LiteRTRuntime:
             return
         self._loaded = None
         self._body = LiteRTBody.from_json(_text(program))
-        self._graph = Graph(self._body, layout.size)
-        self._parameters = layout.size
+        self._graph = Graph(self._body, layout)
+        self._layout = layout
         if self._body.stochastic:
             reseeded(self._body.tflite, 0)  # refuses here, not in the middle of a round, what takes no seed
         self._loaded = (program, layout)
@@ -47,43 +51,52 @@ class LiteRTRuntime:
         """Step through the batches; the loss is that of the last epoch, all `steps` counting as one epoch.
 
         A short last batch is filled with rows of weight 0 and counts as Keras counts it. Where the model
-        has batch statistics, which see every row, it is filled with rows of weight 1 from the start of the
-        epoch's order instead: no example is left out, some are trained on twice.
-        Dropout follows from the seed, but is not Keras' own.
+        has batch statistics, which see every row, it is refilled or dropped as `short_batch` says.
+        Dropout follows from the seed, but is not Keras' own. The loss is without the proximal term.
         """
         self._check(theta, settings)
-        if self._body.stochastic:
-            self._graph.restart(reseeded(self._body.tflite, settings.seed))
-        state: Arrays = {"theta": theta, "opt": self._beginning(optimizer)}
-        rate = {"lr": np.array([settings.learning_rate or self._body.learning_rate], np.float32)}
-        done, in_all = 0, rows_in_all(len(examples.x), settings)
-        for rows in passes(len(examples.x), settings):
+        full = {"full_batches": self._body.batch_statistics}
+        count, opt = len(examples.x), self._beginning(optimizer)
+        steps, seen = steps_in_all(count, settings, **full), np.zeros(count, bool)
+        self._make_ready(settings)
+        take = step_of(self._graph, self._layout, theta, settings)
+        base, done = settings.learning_rate or self._body.learning_rate, 0
+        for rows in passes(count, settings, **full):
             loss = 0.0
-            for batch in self._batches(examples, rows, filling=float(self._body.batch_statistics)):
-                state = dict(self._graph.call("train", {**state, **rate, **batch.arrays}))
-                loss += batch.rows * float(state.pop("loss")[0])
-                done += batch.rows
-                progress(done / in_all)
-        metrics = {LOSS: (loss, float(len(rows)))}
-        return Trained(state["theta"], metrics, min(in_all, len(examples.x)), (state["opt"],))
+            for batch in self._batches(examples, rows):
+                rate = rate_of_step(base, settings.schedule, done, steps)
+                theta, opt, mean = take(theta, opt, rate, batch.arrays)
+                loss += batch.rows * mean
+                done += 1
+                progress(done / steps)
+            seen[rows] = True
+        return Trained(theta, {LOSS: (loss, float(len(rows)))}, int(seen.sum()), (opt,))
 
     def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:
         """Sums of the program's metrics, which add up exactly; a regulariser counts once an example."""
         self._check(theta)
         sums = np.zeros(len(self._body.metrics))
-        for batch in self._batches(examples, np.arange(len(examples.x)), filling=0.0):
+        for batch in self._batches(examples, np.arange(len(examples.x))):
             sums += self._graph.call("evaluate", {"theta": theta, **batch.arrays})["sums"]
         weight = float(len(examples.x))
         return {name: (float(total), weight) for name, total in zip(self._body.metrics, sums, strict=True)}
 
     def _check(self, theta: Theta, settings: TrainingSettings | None = None) -> None:
-        if theta.shape != (self._parameters,) or theta.dtype != THETA_DTYPE:
-            raise WireError(f"theta is {theta.dtype}{theta.shape}, the program has ({self._parameters},)")
+        if theta.shape != (self._layout.size,) or theta.dtype != THETA_DTYPE:
+            raise WireError(f"theta is {theta.dtype}{theta.shape}, the program has ({self._layout.size},)")
         if settings and settings.batch_size != self._body.batch:
             raise WireError(
                 f"the program was exported for batches of {self._body.batch}, the round asks for "
                 f"{settings.batch_size}: set batch_size to {self._body.batch}, or export it again"
             )
+
+    def _make_ready(self, settings: TrainingSettings) -> None:
+        """Have the functions that these settings need, with what chance there is from their seed."""
+        functions = functions_for(settings)
+        if self._graph.functions != functions:
+            self._graph = Graph(self._body, self._layout, functions)
+        if self._body.stochastic:
+            self._graph.restart(reseeded(self._body.tflite, settings.seed))
 
     def _beginning(self, kept: OptimizerState) -> NDArray[np.float32]:
         """Kept optimizer state, or zeros: also when it is another optimizer's."""
@@ -93,15 +106,14 @@ class LiteRTRuntime:
                 return opt
         return np.zeros(size, np.float32)
 
-    def _batches(self, examples: Examples, rows: NDArray[np.int64], *, filling: float) -> Iterator["_Batch"]:
-        """Cut rows into batches of the program's size; a short last one gets rows of weight `filling`."""
+    def _batches(self, examples: Examples, rows: NDArray[np.int64]) -> Iterator["_Batch"]:
+        """Cut rows into batches of the program's size; a short last one gets rows of weight 0."""
         body = self._body
         _check_fit("inputs", examples.x, body.x_shape, np.dtype(body.x_dtype))
         _check_fit("labels or targets", examples.y, body.y_shape, target_dtype(body))
         for start in range(0, len(rows), body.batch):
             part = rows[start : start + body.batch]
-            weight = np.ones(body.batch, np.float32)
-            weight[len(part) :] = filling
+            weight = (np.arange(body.batch) < len(part)).astype(np.float32)
             full = np.concatenate([part, np.resize(rows, body.batch - len(part))])
             arrays = {
                 "x": _taken(examples.x, full, body.x_shape, np.dtype(body.x_dtype)),
@@ -115,7 +127,7 @@ class LiteRTRuntime:
 class _Batch:
     arrays: Arrays
     rows: int
-    """How many of its rows were asked for, not filled in."""
+    """How many of its rows are real."""
 
 
 def _check_fit(what: str, values: AnyArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
 from numpy.typing import DTypeLike, NDArray
 
+from broker.layout import Layout
 from broker.litert import LiteRTBody
 from host.errors import WireError
 
@@ -22,13 +23,21 @@ Tensors = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 _RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
 
 
-class Graph:
-    """An interpreter of a program that trains and evaluates `parameters` weights, on one thread."""
+PLAIN = ("train", "evaluate")
+# When a round has the device change the gradient between the two parts of a step.
+IN_PARTS = ("grad", "apply", "evaluate")
 
-    def __init__(self, body: LiteRTBody, parameters: int) -> None:
+
+class Graph:
+    """An interpreter of those functions of a program that are used, on one thread."""
+
+    def __init__(self, body: LiteRTBody, layout: Layout, functions: tuple[str, ...] = PLAIN) -> None:
         """Allocate and try the functions; raises WireError when they are not what they have to be."""
-        _check_sizes(body, parameters)
-        self._inputs, self._outputs = _inputs(body, parameters), _outputs(body, parameters)
+        _check_sizes(body, layout.size)
+        self.functions = functions
+        inputs, outputs = _inputs(body, layout), _outputs(body, layout)
+        self._inputs = {name: inputs[name] for name in functions}
+        self._outputs = {name: outputs[name] for name in functions}
         refusals = []
         for resolver in _RESOLVERS:
             self._resolver = resolver
@@ -96,24 +105,29 @@ def _check_sizes(body: LiteRTBody, parameters: int) -> None:
         )
 
 
-def _inputs(body: LiteRTBody, parameters: int) -> dict[str, Tensors]:
-    theta = _tensor(parameters)
+def _inputs(body: LiteRTBody, layout: Layout) -> dict[str, Tensors]:
+    theta, trained = _tensor(layout.size), _tensor(layout.trainable_size)
     batch = {
         "x": _tensor(body.batch, *body.x_shape, dtype=body.x_dtype),
         "y": _tensor(body.batch, *body.y_shape, dtype=target_dtype(body)),
         "weight": _tensor(body.batch),
     }
-    state = {"theta": theta, "opt": _tensor(body.optimizer_size), "lr": _tensor(1)}
-    return {"train": state | batch, "evaluate": {"theta": theta} | batch}
-
-
-def _outputs(body: LiteRTBody, parameters: int) -> dict[str, Tensors]:
+    step = {"opt": _tensor(body.optimizer_size), "lr": _tensor(1)}
     return {
-        "train": {
-            "theta": _tensor(parameters),
-            "opt": _tensor(body.optimizer_size),
-            "loss": _tensor(1),
-        },
+        "train": {"theta": theta} | step | batch,
+        "grad": {"theta": theta} | batch,
+        "apply": {"trained": trained, "grad": trained} | step,
+        "evaluate": {"theta": theta} | batch,
+    }
+
+
+def _outputs(body: LiteRTBody, layout: Layout) -> dict[str, Tensors]:
+    trained, opt, loss = _tensor(layout.trainable_size), _tensor(body.optimizer_size), _tensor(1)
+    state = _tensor(max(1, layout.size - layout.trainable_size))
+    return {
+        "train": {"theta": _tensor(layout.size), "opt": opt, "loss": loss},
+        "grad": {"grad": trained, "loss": loss, "state": state},
+        "apply": {"trained": trained, "opt": opt},
         "evaluate": {"sums": _tensor(len(body.metrics)), "weight": _tensor(1)},
     }
 

@@ -6,17 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broker.messages import TrainingSettings
+from host.errors import DataError
 
 
-def passes(count: int, settings: TrainingSettings) -> Iterator[NDArray[np.int64]]:
+def passes(
+    count: int, settings: TrainingSettings, *, full_batches: bool = False
+) -> Iterator[NDArray[np.int64]]:
     """Give rows of `count` examples, int64, to be cut into batches: one array an epoch, each in a new order.
 
     With `steps` there is one array, steps * batch_size long: as many whole orders as it takes, and a part.
+    With `full_batches`, for models that see a batch as a whole, the last one of an epoch is never short: as
+    `settings.short_batch` says, it is refilled from the start of the epoch's order, or dropped. Raises
+    DataError when nothing would be left.
     """
     random = np.random.default_rng(settings.seed)
     if settings.epochs is not None:
         for _ in range(settings.epochs):
-            yield random.permutation(count)
+            order = random.permutation(count)
+            yield np.resize(order, _epoch_rows(count, settings)) if full_batches else order
     else:
         rows = rows_in_all(count, settings)
         orders = [random.permutation(count) for _ in range(-(-rows // count))]
@@ -24,8 +31,30 @@ def passes(count: int, settings: TrainingSettings) -> Iterator[NDArray[np.int64]
 
 
 def rows_in_all(count: int, settings: TrainingSettings) -> int:
-    """How many rows all passes have together."""
+    """How many rows all passes have together, short batches as they are."""
     if settings.epochs is not None:
         return count * settings.epochs
     assert settings.steps is not None
     return settings.steps * settings.batch_size
+
+
+def steps_in_all(count: int, settings: TrainingSettings, *, full_batches: bool = False) -> int:
+    """How many batches all passes have together; raises DataError when nothing would be left of them."""
+    if settings.steps is not None:
+        return settings.steps
+    assert settings.epochs is not None
+    rows = _epoch_rows(count, settings) if full_batches else count
+    return settings.epochs * -(-rows // settings.batch_size)
+
+
+def _epoch_rows(count: int, settings: TrainingSettings) -> int:
+    """Rows of an epoch in whole batches."""
+    size = settings.batch_size
+    if settings.short_batch == "refill":
+        return -(-count // size) * size
+    if count < size:
+        raise DataError(
+            f"{count} examples to train on are no whole batch of {size}, and short_batch = 'drop' leaves "
+            "nothing: set batch_size lower, or short_batch to 'refill'"
+        )
+    return count // size * size

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from aggregator.run_settings import RunSettings, read_run_settings
-from broker.messages import SettingValue
+from broker.messages import RateSchedule, SettingValue
 from host.errors import ConfigError
 
 
@@ -18,16 +18,41 @@ def test_steps_replace_epochs() -> None:
 
 def test_devices_are_told_what_concerns_their_training() -> None:
     settings = RunSettings(
-        epochs=3, batch_size=16, learning_rate=0.25, optimizer_state="keep", validation_fraction=0.0
+        epochs=3,
+        batch_size=16,
+        learning_rate=0.25,
+        proximal=0.1,
+        clip_norm=2.0,
+        short_batch="drop",
+        optimizer_state="keep",
+        validation_fraction=0.0,
     )
     training = settings.training(1)
     assert training.model_dump(exclude={"steps", "seed"}) == {
         "epochs": 3,
         "batch_size": 16,
         "learning_rate": 0.25,
+        "schedule": None,
+        "proximal": 0.1,
+        "clip_norm": 2.0,
+        "short_batch": "drop",
         "optimizer_state": "keep",
         "validation_fraction": 0.0,
     }
+
+
+def test_devices_are_told_which_part_of_the_runs_schedule_their_round_is() -> None:
+    settings = RunSettings(rounds=20, schedule="cosine", warmup_rounds=2, final_rate=0.1)
+    fourth = RateSchedule(shape="cosine", begin=3, end=4, rounds=20, warmup_rounds=2, final_rate=0.1)
+    assert settings.training(1, 3).schedule == fourth
+    assert settings.training(1, rounds=20).schedule == fourth.model_copy(update={"begin": 0, "end": 20})
+    assert RunSettings(rounds=2, warmup_rounds=1).training(1).schedule == RateSchedule(
+        shape="constant", begin=0, end=1, rounds=2, warmup_rounds=1
+    )
+
+
+def test_without_a_word_devices_train_with_litert() -> None:
+    assert RunSettings().runtime == "litert"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +60,17 @@ def test_devices_are_told_what_concerns_their_training() -> None:
     [
         ({"epochs": 1, "steps": 1}, "give epochs or steps, not both"),
         ({"target": 2, "quorum": 3}, "quorum 3 is above target 2: no round could close"),
+        ({"rounds": 4, "warmup_rounds": 5}, "warmup_rounds 5 is above rounds 4"),
+        (
+            {"final_rate": 0.1},
+            "final_rate is where a schedule ends: set schedule to linear or cosine as well",
+        ),
+        (
+            {"schedule": "step"},
+            "schedule: input should be 'constant', 'linear' or 'cosine', not 'step'",
+        ),
+        ({"proximal": -1}, "proximal: input should be greater than or equal to 0, not -1"),
+        ({"clip_norm": 0}, "clip_norm: input should be greater than 0, not 0"),
         ({"roundz": 1}, "roundz is not a setting of a run; did you mean rounds?"),
         ({"qwxyz": 1}, "qwxyz is not a setting of a run"),
         ({"rounds": "many"}, None),

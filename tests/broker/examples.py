@@ -15,6 +15,7 @@ from broker.messages import (
     Message,
     Offer,
     Presence,
+    RateSchedule,
     Receipt,
     ReceiptOutcome,
     RejectReason,
@@ -43,7 +44,15 @@ ASSIGNMENT = Assignment(
     runtime="litert",
     contract=DataContract(shape=(28, 28, 1), classes=("cat", "dog")),
     needs=Needs(memory_bytes=1 << 29, cores=2, machine="aarch64", tags=("indoor",), examples_per_s=12.5),
-    settings=TrainingSettings(epochs=None, steps=10, learning_rate=0.01),
+    settings=TrainingSettings(
+        epochs=None,
+        steps=10,
+        learning_rate=0.01,
+        schedule=RateSchedule(shape="cosine", begin=2, end=3, rounds=50, warmup_rounds=1, final_rate=0.1),
+        proximal=0.01,
+        clip_norm=1.5,
+        short_batch="drop",
+    ),
     cohort=("pi-1", "pi-2"),
 )
 EXAMPLES: tuple[Message, ...] = (

@@ -1,8 +1,9 @@
-"""docs/extending.md: its strategy, its runtime and its task, run as they stand on the page."""
+"""docs/extending.md: its strategy, its runtime and its task, run as they stand on the page.
+
+That the runtime keeps to the contract, test_runtime_contract.py finds.
+"""
 
 import ast
-import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,64 +15,22 @@ from aggregator.keras.worker import Worker
 from aggregator.strategies.registry import load_strategy
 from broker.layout import Layout, Theta
 from broker.update import encode_update, open_update
-from edge_agent.runtimes.registry import available, create
+from edge_agent.runtimes.registry import available
 from edge_agent.trainer import Trainer
 from host.children import Emit, Json
-from tests.docs.pages import ROOT, Block, files
+from tests.docs.page_package import FILES, installed
+from tests.docs.pages import Block
+from tests.edge_agent.runtimes.test_runtime_contract import blobs
 
-# What every runtime keeps to, so does the page's: these run here again, with this module's `bench`.
-from tests.edge_agent.runtimes.test_runtime_contract import (  # noqa: F401
-    Bench,
-    blobs,
-    test_a_program_with_other_weights_than_the_layout_is_refused,
-    test_kept_optimizer_state_changes_the_next_round_and_is_handed_on,
-    test_metrics_are_sums_that_add_up,
-    test_progress_rises_to_one,
-    test_the_same_seed_gives_the_same_bits_whatever_came_before,
-    test_the_weight_of_an_update_is_how_many_examples_it_saw,
-    test_training_gives_finite_weights_of_the_same_form_and_leaves_the_old_ones,
-    test_training_improves_the_model,
-    test_what_is_no_program_is_refused_and_the_runtime_goes_on,
-)
-
-FILES = files(ROOT / "docs/extending.md")
 LAYOUT = Layout(trainable=((2,),), state=((1,),))
 SOFTMAX = Layout(trainable=((4, 3), (3,)))
 MOST_STATEMENTS = 30
 
 
 @pytest.fixture(autouse=True, scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The page's package, as an installer would leave it."""
-    folder = tmp_path_factory.mktemp("site")
-    project = tomllib.loads(FILES["pyproject.toml"].text)["project"]
-    for name, block in FILES.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(block.text)
-    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    lines = [
-        line
-        for group, points in project["entry-points"].items()
-        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
-    ]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-    sys.path.insert(0, str(folder))
-    yield
-    sys.path.remove(str(folder))
-    for module in [name for name in sys.modules if name.partition(".")[0] == "our_midge"]:
-        del sys.modules[module]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    runtime = create("softmax")
-    program = b'{"shape": [4, 3]}'
-    runtime.load(program, SOFTMAX)
-    return Bench(runtime, program, SOFTMAX, np.zeros(SOFTMAX.size, np.float32), blobs())
+def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with installed(tmp_path_factory.mktemp("site")):
+        yield
 
 
 def statements(block: Block) -> int:
@@ -135,7 +94,7 @@ def test_the_task_is_built_trained_with_the_runtime_and_measured(tmp_path: Path)
     for path in (data, held_out):
         np.savez(path, **blobs()._asdict())
     worker, trainer = Worker().handle, Trainer().handle
-    built = ask(worker, verb="build", task=task, folder=tmp_path, seed=1, initial=None)
+    built = ask(worker, verb="build", task=task, folder=tmp_path, seed=1, runtime="litert", initial=None)
     assert (built["event"], built["layout"], built["test_examples"]) == ("built", SOFTMAX.digest, 70), built
     given = {key: built[key] for key in ("program", "theta", "layout", "contract")}
     given |= {"data": {"kind": "npz", "path": str(data)}, "runtime": "softmax"}

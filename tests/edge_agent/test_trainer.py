@@ -262,6 +262,16 @@ def test_an_unknown_runtime_a_wrong_program_and_a_short_theta_are_declined(
     assert "theta of 8 bytes" in answer["detail"]
 
 
+def test_a_setting_that_the_runtime_does_not_know_is_declined_before_it_trains(
+    trainer: Trainer, request_: Json, tmp_path: Path
+) -> None:
+    answer = trainer.ask(request_ | {"settings": {"proximal": 0.1, "clip_norm": 1.0}})
+    assert (answer["event"], answer["reason"]) == ("failed", "runtime")
+    assert "runtime 'stepper' does not know clip_norm, proximal: " in answer["detail"]
+    assert not (tmp_path / "update").exists()
+    assert trainer.ask(request_ | {"settings": {"proximal": 0.0}})["event"] == "trained"
+
+
 def test_keras_trains_in_the_child(trainer: Trainer, request_: Json, tmp_path: Path) -> None:
     dense = {
         "module": "keras.layers",

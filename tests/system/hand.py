@@ -49,7 +49,9 @@ class Hand:
         )
         self._session.start()
         self.connection = self._next(Connected).connection
-        birth = Presence(online=True, connection=self.connection, runtimes=("keras",), examples=examples)
+        birth = Presence(
+            online=True, connection=self.connection, runtimes=("keras", "litert"), examples=examples
+        )
         self.say(tree.PRESENCE, birth)
         self._resting = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)

@@ -14,6 +14,7 @@ LONG: dict[str, SettingValue] = {
     "batch_size": 16,
     "deadline_s": FAR_DEADLINE_S,
     "min_devices": 3,
+    "runtime": "keras",  # slow enough to be caught at
 }
 
 

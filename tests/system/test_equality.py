@@ -16,7 +16,7 @@ from broker.program import Program
 from edge_agent.data.settings import NpzSettings
 from edge_agent.data.source import load
 from edge_agent.data.split import split
-from edge_agent.runtimes.keras import KerasRuntime
+from edge_agent.runtimes.registry import create
 from edge_agent.seeds import derive_seed
 from tests.system.blobs_task import data_contract
 from tests.system.lab import DEVICES, Lab
@@ -42,7 +42,7 @@ def alone(lab: Lab, folder: Path) -> Theta:
     """The same federated averaging in this process, from the same seeds."""
     program = Program.from_bytes((folder / "program.json").read_bytes())
     theta = np.fromfile(folder / "theta" / "round-0000.f32", THETA_DTYPE)
-    runtime = KerasRuntime()
+    runtime = create(program.runtime)
     runtime.load(program.body.encode(), program.layout)
     for number in range(1, ROUNDS + 1):
         strategy = FedAvg()

@@ -17,7 +17,7 @@ def test_a_wide_model_passes_both_ways_and_goes_on_where_a_cut_link_left_it(lab:
         link.cut_once("down", THETA_BYTES // 2)
         link.cut_once("up", THETA_BYTES // 2)
         lab.start_agent("pi-1", port=link.port)
-        run = lab.start_run(rounds=1, steps=1, federated_evaluation=False)
+        run = lab.start_run(rounds=1, steps=1, federated_evaluation=False, runtime="keras")
         assert lab.until_round(run, 1, "closed")["outcome"] == "completed"
         assert lab.until_ended(run)["state"] == "finished"
         assert link.cuts == 2

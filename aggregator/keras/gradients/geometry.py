@@ -14,7 +14,7 @@ Pair = tuple[int, int]
 
 def refuse(operation: Operation, what: str) -> ConfigError:
     """Say which operator of which layer has no gradient here; the name holds the layer's."""
-    return ConfigError(f"{operation.name} ({operation.type}): {what}, or the runtime 'keras'")
+    return ConfigError(f"{operation.name} ({operation.type}): {what}")
 
 
 @dataclass(frozen=True)

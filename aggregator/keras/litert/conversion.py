@@ -40,18 +40,15 @@ def _check_captures(functions: dict[str, Any]) -> None:
     if held:
         raise ConfigError(
             f"the model keeps {', '.join(sorted(held))} outside theta, as layers do that draw random "
-            "numbers; use Dropout for them, or the runtime 'keras'"
+            "numbers; use Dropout for them"
         )
 
 
 def _explained(message: str) -> str:
     found = _REFUSED.search(message)
     if found is None:
-        return f"the model does not convert: {message.strip()[:MAX_SHOWN]}; use the runtime 'keras'"
+        return f"the model does not convert: {message.strip()[:MAX_SHOWN]}"
     # Of calls inside calls the longest path is the one with the layer's name.
     where = max(_PATH.findall(found["where"]), key=len, default="the model").removeprefix("gradients/")
     instead = _INSTEAD.get(found["operator"], "another layer in its place")
-    return (
-        f"{where} ({found['operator']}): LiteRT has no builtin operator for it; "
-        f"use {instead}, or the runtime 'keras'"
-    )
+    return f"{where} ({found['operator']}): LiteRT has no builtin operator for it; use {instead}"

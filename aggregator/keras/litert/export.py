@@ -9,12 +9,14 @@ from aggregator.keras.litert.conversion import convert
 from aggregator.keras.litert.gate import Gate
 from aggregator.keras.litert.objective import loss_of, metrics_of
 from aggregator.keras.litert.optimizers import optimizer_of
-from aggregator.keras.litert.rebuild import has_batch_statistics, rebuilt
+from aggregator.keras.litert.rebuild import rebuilt
 from aggregator.keras.litert.samples import Samples
 from aggregator.keras.litert.stand_ins import builtin_functions, without_dropout
 from aggregator.keras.litert.tracing import PureModel, Signatures, trace
+from aggregator.keras.program import description
 from aggregator.keras.weights import Model, layout_of
 from broker.litert import LOSS, MAX_TFLITE_BYTES, LiteRTBody
+from broker.program import has_batch_statistics
 from host.errors import ConfigError
 
 DTYPES = ("float32", "int32", "uint8")
@@ -34,7 +36,7 @@ def export_litert(model: Model, *, batch: int) -> LiteRTBody:
     copy.test_on_batch(*samples.draw(batch, 0))
     signatures = Signatures(PureModel(copy), loss, metrics_of(copy), optimizer)
     files = _convert(signatures, samples, batch)
-    batch_statistics = has_batch_statistics(copy)
+    batch_statistics = has_batch_statistics(description(copy))
     Gate(rebuilt(model), samples, batch).check(
         files.comparable, optimizer.size, exact_padding=not batch_statistics
     )
@@ -72,7 +74,7 @@ def _convert(signatures: Signatures, samples: Samples, batch: int) -> _Files:
         if len(program) > MAX_TFLITE_BYTES:
             raise ConfigError(
                 f"the training program has {len(program)} bytes, at most {MAX_TFLITE_BYTES} travel; "
-                "use shorter sequences or fewer layers, or the runtime 'keras'"
+                "use shorter sequences or fewer layers"
             )
         if not _is_stochastic(functions):
             return _Files(program, program)
@@ -87,9 +89,7 @@ def _trace(signatures: Signatures, x: Any, y: Any) -> dict[str, Any]:  # noqa: A
         raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ConfigError(
-            f"the model's training cannot be traced: {' '.join(lines[:2])[:200]}; use the runtime 'keras'"
-        ) from error
+        raise ConfigError(f"the model's training cannot be traced: {' '.join(lines[:2])[:200]}") from error
 
 
 def _is_stochastic(functions: dict[str, Any]) -> bool:
@@ -101,7 +101,7 @@ def _check_inputs(model: Model) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ConfigError(
             f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
-            "use one of each, joined by keras.layers.Concatenate, or the runtime 'keras'"
+            "use one of each, joined by keras.layers.Concatenate"
         )
     if None in model.input_shape[1:] or None in model.output_shape[1:]:
         raise ConfigError(

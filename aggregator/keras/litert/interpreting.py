@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from host.errors import ConfigError
 from host.quiet import stderr_closed
 
-SIGNATURES = ("train", "grad", "evaluate", "infer")
+SIGNATURES = ("train", "grad", "apply", "evaluate", "infer")
 WITHOUT_XNNPACK = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
 
 

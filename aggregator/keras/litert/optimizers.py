@@ -16,9 +16,9 @@ Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 # Settings of any optimizer that change what a step is; all of them are off by default.
 OFF = (
     ("weight_decay", "an L2 regularizer"),
-    ("clipnorm", "the runtime's own clipping"),
-    ("global_clipnorm", "the runtime's own clipping"),
-    ("clipvalue", "the runtime's own clipping"),
+    ("clipnorm", "the run's clip_norm"),
+    ("global_clipnorm", "the run's clip_norm"),
+    ("clipvalue", "the run's clip_norm"),
     ("use_ema", "the plain weights"),
     ("loss_scale_factor", "float32 throughout"),
     ("gradient_accumulation_steps", "a larger batch"),
@@ -43,7 +43,7 @@ def optimizer_of(model: Model, trainable: int) -> Optimizer:
     if isinstance(config["learning_rate"], dict):
         raise ConfigError(
             "optimizer: a schedule as learning_rate does not convert; compile with a number "
-            "and let the run's settings change it from round to round"
+            "and give the run a schedule"
         )
     for setting, instead in OFF:
         if config.get(setting):

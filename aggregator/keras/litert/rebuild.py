@@ -41,14 +41,6 @@ def rebuilt(model: Model, *, unroll: bool = False) -> Model:
     return copy
 
 
-def has_batch_statistics(model: Model) -> bool:
-    """Whether a layer that is trained normalises by the statistics of its batch."""
-    return any(
-        part.get("class_name") == "BatchNormalization" and part["config"].get("trainable", True)
-        for part in parts(description(model))
-    )
-
-
 def parts(config: Any) -> Iterator[Config]:  # noqa: ANN401  any JSON
     """Every table of a description, outermost first."""
     if isinstance(config, dict):

@@ -83,6 +83,11 @@ class Signatures:
         loss, gradient, state = self._gradient(theta, x, y, weight)
         return {"grad": gradient, "loss": tf.reshape(loss, [1]), "state": state}
 
+    def apply(self, trained: Tensor, opt: Tensor, lr: Tensor, grad: Tensor) -> dict[str, Tensor]:
+        """The optimizer's part of a step, along a gradient that the device changed."""
+        after, opt = self.optimizer.step(trained, opt, grad, lr)
+        return {"trained": after, "opt": opt}
+
     def evaluate(self, theta: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Sums of all metrics over the rows of weight 1, the loss first."""
         after = self.model.run(self.model.unflatten(theta), x, training=False)
@@ -118,9 +123,13 @@ def trace(signatures: Signatures, x: Tensor, y: Tensor) -> dict[str, Any]:
     opt = tf.TensorSpec([signatures.optimizer.size], name="opt")
     # Not (): a scalar input crashes some builds of LiteRT.
     lr, weight = tf.TensorSpec([1], name="lr"), tf.TensorSpec([x.shape[0]], name="weight")
+    trained, grad = (
+        tf.TensorSpec([signatures.model.layout.trainable_size], name=name) for name in ("trained", "grad")
+    )
     inputs = {
         signatures.train: [theta, opt, lr, x, y, weight],
         signatures.grad: [theta, x, y, weight],
+        signatures.apply: [trained, opt, lr, grad],
         signatures.evaluate: [theta, x, y, weight],
         signatures.infer: [theta, x],
     }

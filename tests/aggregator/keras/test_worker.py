@@ -65,6 +65,8 @@ class Worker:
         )
 
     def ask(self, **request: Any) -> Json:  # noqa: ANN401
+        if request["verb"] == "build":
+            request = {"runtime": "keras"} | request
         paths = {key: str(value) if isinstance(value, Path) else value for key, value in request.items()}
         self.child.send(paths)
         return self._answers.get(timeout=WAIT_S)
@@ -180,6 +182,23 @@ def test_what_goes_wrong_is_told_and_the_worker_goes_on(worker: Worker, task: Pa
     assert build()["detail"] == "task.py line 10: NameError: name 'oops' is not defined"
     task.write_text(TASK)
     assert build()["event"] == "built"
+
+
+def test_what_does_not_convert_is_told_with_the_runtime_that_takes_it(
+    worker: Worker, task: Path, tmp_path: Path
+) -> None:
+    def build(**change: Any) -> Json:  # noqa: ANN401
+        return worker.ask(verb="build", task=task, folder=tmp_path, seed=1, **change)
+
+    decay = "keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9))"
+    task.write_text(TASK.replace('"sgd"', decay))
+    refused = build(runtime="litert")
+    assert refused["event"] == "failed"
+    assert "optimizer: a schedule as learning_rate does not convert" in refused["detail"]
+    assert refused["detail"].endswith('or set runtime = "keras", for devices with TensorFlow')
+    assert build(runtime="keras")["event"] == "built"
+    twice = build(runtime="keras", scheduled=True)["detail"]
+    assert "a schedule of its own, and the run has another one: give the run a learning_rate" in twice
 
 
 def test_a_task_without_keras_is_built_measured_and_saved_without_tensorflow(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.keras.determinism import be_deterministic
+from broker.layout import Layout
 from broker.litert import MAX_BATCH, LiteRTBody
 from broker.program import MAX_EXTENT
 from edge_agent.runtimes.litert_graph import Graph
@@ -14,7 +15,11 @@ from tests.edge_agent.runtimes.litert_bench import classifier
 
 EXTENTS = st.integers(1, 1 << 24)
 SHAPES = st.lists(EXTENTS, max_size=6).map(tuple)
-PARAMETERS = st.integers(1, 1 << 50)
+LAYOUTS = st.builds(
+    lambda trained, state: Layout(trainable=((trained,),), state=((state,),)),
+    st.integers(1, 1 << 50),
+    st.integers(0, 1 << 50),
+)
 SIZES = st.fixed_dictionaries(
     {},
     optional={
@@ -33,15 +38,15 @@ def body() -> LiteRTBody:
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes=SIZES, parameters=PARAMETERS)
+@given(sizes=SIZES, layout=LAYOUTS)
 def test_sizes_that_are_not_the_files_own_are_refused_before_memory_is_taken_for_them(
-    body: LiteRTBody, sizes: dict[str, Any], parameters: int
+    body: LiteRTBody, sizes: dict[str, Any], layout: Layout
 ) -> None:
     described = body.model_validate(body.model_dump() | sizes)
     tracemalloc.start()
     try:
         with pytest.raises(WireError):
-            Graph(described, parameters)
+            Graph(described, layout)
         assert tracemalloc.get_traced_memory()[1] < 4 * len(body.tflite) + (1 << 20)
     finally:
         tracemalloc.stop()

@@ -8,12 +8,12 @@ from aggregator.keras.determinism import keras
 from aggregator.keras.program import export
 from aggregator.keras.weights import set_theta, theta_of
 from broker.layout import Theta
-from broker.messages import TrainingSettings
+from broker.messages import RateSchedule, TrainingSettings
 from broker.program import Program
 from edge_agent.data.examples import Examples
 from edge_agent.runtimes.keras import KerasRuntime
 from edge_agent.runtimes.order import passes
-from host.errors import WireError
+from host.errors import ConfigError, WireError
 
 COUNT = 50
 SETTINGS = TrainingSettings(epochs=2, batch_size=16, seed=3)
@@ -70,7 +70,7 @@ def test_training_is_what_keras_fit_does_bit_by_bit(
     twin = keras.models.clone_model(model)
     twin.compile("adam", "mse", metrics=["mae"])
     set_theta(twin, theta)
-    for rows in passes(COUNT, settings):
+    for rows in passes(COUNT, settings, full_batches=True):
         history = twin.fit(
             examples.x[rows], examples.y[rows], batch_size=settings.batch_size, shuffle=False, verbose=0
         )
@@ -110,6 +110,40 @@ def test_a_schedule_goes_on_by_itself_and_gives_way_to_a_constant_rate(runtime: 
     loaded(runtime, compiled(keras.layers.Dense(1), optimizer=keras.optimizers.SGD(schedule)))
     train(runtime, theta, regression(), SETTINGS.model_copy(update={"learning_rate": 0.01}))
     assert train(runtime, theta, regression()).tobytes() == scheduled.tobytes() != constant.tobytes()
+
+
+def test_two_schedules_are_refused_and_a_learning_rate_makes_it_one(runtime: KerasRuntime) -> None:
+    asked = SETTINGS.model_copy(
+        update={"schedule": RateSchedule(shape="linear", begin=0, end=1, rounds=1), "learning_rate": 0.01}
+    )
+    decay = keras.optimizers.schedules.ExponentialDecay(0.01, decay_steps=1, decay_rate=0.5)
+    _, theta = loaded(runtime, compiled(keras.layers.Dense(1), optimizer=keras.optimizers.SGD(decay)))
+    with pytest.raises(ConfigError, match=r"schedule of its own.*give the run a learning_rate"):
+        train(runtime, theta, regression(), asked.model_copy(update={"learning_rate": None}))
+    replaced = train(runtime, theta, regression(), asked)
+    loaded(runtime, compiled(keras.layers.Dense(1), optimizer=keras.optimizers.SGD(0.5)))
+    assert train(runtime, theta, regression(), asked).tobytes() == replaced.tobytes()
+
+
+def test_clipping_is_that_of_keras_global_clipnorm(runtime: KerasRuntime) -> None:
+    clipped = {}
+    for name, norm, asked in (("keras", 0.5, {}), ("ours", None, {"clip_norm": 0.5}), ("plain", None, {})):
+        optimizer = keras.optimizers.SGD(0.01, global_clipnorm=norm)
+        layers = keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(1)
+        _, theta = loaded(runtime, compiled(*layers, optimizer=optimizer))
+        clipped[name] = train(runtime, theta, regression(), SETTINGS.model_copy(update=asked))
+    np.testing.assert_allclose(clipped["ours"], clipped["keras"], atol=1e-7)
+    assert np.abs(clipped["ours"] - clipped["plain"]).max() > 0.01
+
+
+def test_the_norm_of_an_embedding_is_that_of_its_whole_gradient(runtime: KerasRuntime) -> None:
+    """Keras' own clipping counts each use of a row by itself."""
+    layers = keras.layers.Embedding(3, 4), keras.layers.Flatten(), keras.layers.Dense(1)
+    _, theta = loaded(runtime, compiled(*layers, optimizer=keras.optimizers.SGD(0.01)))
+    x = np.random.default_rng(6).integers(0, 3, (COUNT, 4)).astype(np.float32)
+    asked = TrainingSettings(steps=1, batch_size=16, clip_norm=0.5)
+    moved = train(runtime, theta, Examples(x, x.sum(1)), asked) - theta
+    assert np.linalg.norm(moved) == pytest.approx(0.01 * 0.5, rel=1e-4)
 
 
 def test_another_optimizers_kept_state_begins_afresh(runtime: KerasRuntime) -> None:

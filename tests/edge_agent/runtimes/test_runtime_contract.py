@@ -1,6 +1,6 @@
-"""What every runtime of ours keeps to; a new runtime joins RUNTIMES."""
+"""What every runtime keeps to, ours and a user's own; a new runtime joins RUNTIMES."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from broker.layout import Layout, Theta
-from broker.messages import TrainingSettings
+from broker.messages import RateSchedule, TrainingSettings
 from edge_agent.data.examples import Examples
-from edge_agent.runtimes.base import Runtime, Trained
-from host.errors import WireError
+from edge_agent.runtimes.base import Runtime, Trained, check_honours
+from edge_agent.runtimes.registry import create
+from host.errors import ConfigError, DataError, WireError
+from tests.docs.page_package import installed
 
 COUNT = 70
 SETTINGS = TrainingSettings(epochs=2, batch_size=16, learning_rate=0.05, seed=11)
@@ -79,11 +81,23 @@ def litert_bench() -> Bench:
     return Bench(LiteRTRuntime(), body.encode(), layout_of(model), theta_of(model), blobs())
 
 
-RUNTIMES: dict[str, Callable[[], Bench]] = {"keras": keras_bench, "litert": litert_bench}
+def own_bench() -> Bench:
+    """Of the class on docs/extending.md, which an entry point names."""
+    layout = Layout(trainable=((4, 3), (3,)))
+    return Bench(create("softmax"), b'{"shape": [4, 3]}', layout, np.zeros(layout.size, np.float32), blobs())
+
+
+RUNTIMES: dict[str, Callable[[], Bench]] = {"keras": keras_bench, "litert": litert_bench, "own": own_bench}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with installed(tmp_path_factory.mktemp("site")):
+        yield
 
 
 @pytest.fixture(scope="module", params=list(RUNTIMES))
-def bench(request: pytest.FixtureRequest) -> Bench:
+def bench(request: pytest.FixtureRequest, package: None) -> Bench:  # noqa: ARG001  installed before
     made = RUNTIMES[request.param]()
     made.runtime.load(made.program, made.layout)
     return made
@@ -129,6 +143,62 @@ def test_the_weight_of_an_update_is_how_many_examples_it_saw(bench: Bench, steps
     assert bench.train().examples == COUNT
     settings = TrainingSettings(epochs=None, steps=steps, batch_size=16)
     assert bench.train(settings).examples == examples
+
+
+def moved(bench: Bench, **settings: object) -> float:
+    """How far a training takes the trained weights."""
+    trained = bench.train(SETTINGS.model_copy(update=settings))
+    return float(np.linalg.norm((trained.theta - bench.theta)[: bench.layout.trainable_size]))
+
+
+def declines(bench: Bench, **settings: object) -> bool:
+    """Whether the runtime does not know a setting; then a round with it ends before training."""
+    (name,) = settings
+    if name in bench.runtime.honours:  # type: ignore[attr-defined]  # not every runtime needs it
+        check_honours(bench.runtime, "ours", SETTINGS.model_copy(update=settings))
+        return False
+    with pytest.raises(ConfigError, match=f"runtime 'ours' does not know {name}: "):
+        check_honours(bench.runtime, "ours", SETTINGS.model_copy(update=settings))
+    return True
+
+
+def test_what_every_runtime_keeps_to_is_never_declined(bench: Bench) -> None:
+    settings = {"validation_fraction": 0.5, "optimizer_state": "keep", "epochs": None, "steps": 3}
+    check_honours(bench.runtime, "ours", SETTINGS.model_copy(update=settings))
+
+
+def test_the_proximal_term_holds_the_weights_back_or_is_declined(bench: Bench) -> None:
+    if not declines(bench, proximal=2.0):
+        assert moved(bench, epochs=8, proximal=2.0) < 0.8 * moved(bench, epochs=8)
+        assert moved(bench, epochs=8, proximal=0.0) == moved(bench, epochs=8)
+
+
+def test_a_gradient_is_clipped_to_its_norm_or_that_is_declined(bench: Bench) -> None:
+    if not declines(bench, clip_norm=0.001):
+        one_step = {"epochs": None, "steps": 1}
+        assert moved(bench, **one_step, clip_norm=0.001) == pytest.approx(0.001 * 0.05, rel=1e-3)
+        assert moved(bench, **one_step, clip_norm=1e6) == moved(bench, **one_step, clip_norm=1e5) > 0.001
+
+
+def test_a_schedule_gives_each_step_its_rate_or_is_declined(bench: Bench) -> None:
+    only_round = RateSchedule(shape="linear", begin=0, end=1, rounds=1)
+    if not declines(bench, schedule=only_round):
+        halfway = moved(bench, epochs=None, steps=1, schedule=only_round)
+        assert halfway == pytest.approx(moved(bench, epochs=None, steps=1) / 2, rel=1e-4)
+        falling, rising = (
+            bench.train(SETTINGS.model_copy(update={"schedule": only_round.model_copy(update=change)})).theta
+            for change in ({}, {"warmup_rounds": 1})
+        )
+        assert falling.tobytes() != rising.tobytes() != bench.train().theta.tobytes()
+
+
+def test_a_short_batch_is_dropped_or_that_is_declined(bench: Bench) -> None:
+    if not declines(bench, short_batch="drop"):
+        one_epoch = SETTINGS.model_copy(update={"epochs": 1, "short_batch": "drop"})
+        assert bench.train(one_epoch).examples == COUNT // 16 * 16
+        few = Examples(bench.examples.x[:15], bench.examples.y[:15])
+        with pytest.raises(DataError, match="15 examples to train on are no whole batch of 16"):
+            bench.runtime.train(bench.theta, few, one_epoch, (), lambda _: None)
 
 
 def test_metrics_are_sums_that_add_up(bench: Bench) -> None:

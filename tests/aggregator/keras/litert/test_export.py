@@ -34,6 +34,8 @@ def inputs(model: Any, *names: str) -> dict[str, Any]:  # noqa: ANN401
         "x": random.normal(size=(BATCH, 3)).astype(np.float32),
         "y": random.normal(size=(BATCH, 2)).astype(np.float32),
         "weight": np.ones(BATCH, np.float32),
+        "trained": theta_of(model)[: layout_of(model).trainable_size],
+        "grad": np.ones(layout_of(model).trainable_size, np.float32),
     }
     return {name: every[name] for name in names}
 
@@ -50,6 +52,7 @@ def test_the_signatures_have_the_shapes_that_a_device_relies_on(
             ["theta", "x", "y", "weight"],
             {"grad": trained, "loss": 1, "state": layout.size - trained},
         ),
+        "apply": (["trained", "opt", "lr", "grad"], {"trained": trained, "opt": 1}),
         "evaluate": (["theta", "x", "y", "weight"], {"sums": 2, "weight": 1}),
     }
     for name, (needed, sizes) in expected.items():
@@ -90,6 +93,10 @@ def test_a_frozen_layer_stays_and_statistics_go_on_as_in_keras(normalising: tupl
     trained = layout_of(model).trainable_size
     np.testing.assert_array_equal(gradient["state"], after[trained:])
     np.testing.assert_allclose(given["theta"][:trained] - 0.1 * gradient["grad"], after[:trained], atol=1e-7)
+    parts = Interpreted(body.tflite).run(
+        "apply", trained=given["theta"][:trained], opt=given["opt"], lr=given["lr"], grad=gradient["grad"]
+    )
+    np.testing.assert_allclose(parts["trained"], after[:trained], atol=1e-7)
 
 
 def test_rows_of_weight_0_change_nothing() -> None:
