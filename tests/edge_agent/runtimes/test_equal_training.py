@@ -57,6 +57,7 @@ class Pair:
 @pytest.fixture(scope="module", params=list(OPTIMIZERS))
 def pair(request: pytest.FixtureRequest) -> Pair:
     be_deterministic()
+    keras.utils.set_random_seed(1)
     bench = Bench(
         keras.layers.BatchNormalization(),
         keras.layers.Dense(6, activation="tanh"),
