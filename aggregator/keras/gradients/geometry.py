@@ -44,7 +44,7 @@ class Windows:
             -(-n // s) if same else (n - r) // s + 1 for n, s, r in zip(size, stride, reach, strict=True)
         )
         padding = tuple(
-            _same_padding(n, s, r, c) if same else (0, 0)
+            same_padding(n, s, r, c) if same else (0, 0)
             for n, s, r, c in zip(size, stride, reach, count, strict=True)
         )
         return cls(size, kernel, stride, dilation, padding, count)  # type: ignore[arg-type]  # of two each
@@ -119,7 +119,7 @@ def _reach(kernel: Pair, dilation: Pair) -> Pair:
     return (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
 
 
-def _same_padding(size: int, stride: int, reach: int, count: int) -> Pair:
+def same_padding(size: int, stride: int, reach: int, count: int) -> Pair:
     """Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2."""
     total = max((count - 1) * stride + reach - size, 0)
     return total // 2, total - total // 2

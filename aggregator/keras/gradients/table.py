@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from aggregator.keras.gradients import activations, convolution, indexing, pooling
+from aggregator.keras.gradients import activations, convolution, indexing, pooling, products
 
 GRADIENTS: dict[str, Callable[[Any, Any], Any]] = {
     "Relu": activations.relu,
@@ -21,6 +21,7 @@ GRADIENTS: dict[str, Callable[[Any, Any], Any]] = {
     "DepthwiseConv2dNative": convolution.depthwise_conv2d,
     "MaxPool": pooling.max_pool,
     "AvgPool": pooling.average_pool,
+    "MatMul": products.matmul,
     "StridedSlice": indexing.strided_slice,
     "GatherV2": indexing.gather,
 }

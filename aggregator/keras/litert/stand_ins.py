@@ -11,6 +11,8 @@ import tensorflow as tf
 # Where Keras keeps what it asks of TensorFlow: no public name lets its layers use another function.
 from keras.src import backend
 
+from aggregator.keras.litert.images import convolution_of, max_pool_of
+
 Tensor = Any  # TensorFlow ships no types
 StandIn = tuple[Any, str, Callable[..., Tensor]]
 
@@ -22,6 +24,8 @@ def builtin_functions() -> Iterator[None]:
     """Have Keras trace with functions that become builtin operators of LiteRT."""
     stand_ins: list[StandIn] = [
         (backend.random, "dropout", _dropout()),
+        (backend.nn, "conv", convolution_of(backend.nn.conv)),
+        (backend.nn, "max_pool", max_pool_of(backend.nn.max_pool)),
         (backend.nn, "gelu", _gelu),
         (backend.math, "erf", erf),
         (backend.numpy, "argmax", _argmax),

@@ -26,32 +26,38 @@ def draw(seed: int, *shape: int) -> Array:
 
 def check(operator: str, compute: Callable[..., Tensor], *inputs: Array) -> None:
     """Compare the gradients of all `inputs` (float32) of a `compute` that has `operator` in it."""
-    output = compute(*inputs)
-    cotangent = draw(7, *output.shape)
-    expected = _theirs(compute, inputs, cotangent)
-    for theirs, ours in zip(expected, _ours(operator, compute, inputs, cotangent), strict=True):
-        scale = max(1.0, float(np.abs(theirs).max(initial=0)))
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * scale)
+
+    def ours(*tensors: Tensor) -> Tensor:
+        output = compute(*tensors)
+        # Otherwise theirs would be compared with theirs.
+        assert operator in GRADIENTS
+        assert operator in {operation.type for operation in output.graph.get_operations()}
+        return output
+
+    compare(ours, compute, *inputs)
 
 
-def _theirs(compute: Callable[..., Tensor], inputs: tuple[Array, ...], cotangent: Array) -> list[Array]:
+def compare(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Array) -> None:
+    """Compare two functions of `inputs` (float32) and all their gradients."""
+    expected = _theirs(theirs, inputs)
+    for wanted, found in zip(expected, _ours(ours, inputs), strict=True):
+        scale = max(1.0, float(np.abs(wanted).max(initial=0)))
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * scale)
+
+
+def _theirs(compute: Callable[..., Tensor], inputs: tuple[Array, ...]) -> list[Array]:
     tensors = [tf.constant(value) for value in inputs]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         output = compute(*tensors)
-    gradients = tape.gradient(output, tensors, cotangent)
-    return [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
+    gradients = tape.gradient(output, tensors, draw(7, *output.shape))
+    return [tf.convert_to_tensor(value).numpy() for value in [output, *gradients]]
 
 
-def _ours(
-    operator: str, compute: Callable[..., Tensor], inputs: tuple[Array, ...], cotangent: Array
-) -> list[Array]:
+def _ours(compute: Callable[..., Tensor], inputs: tuple[Array, ...]) -> list[Array]:
     with tf.Graph().as_default() as graph, builtin_gradients():
         tensors = [tf.constant(value) for value in inputs]
         output = compute(*tensors)
-        # Otherwise theirs would be compared with theirs.
-        assert operator in GRADIENTS
-        assert operator in {operation.type for operation in graph.get_operations()}
-        gradients = tf.gradients(output, tensors, cotangent)
+        gradients = tf.gradients(output, tensors, draw(7, *output.shape))
     with tf.compat.v1.Session(graph=graph) as session:
-        return list(session.run(gradients))
+        return list(session.run([output, *gradients]))
