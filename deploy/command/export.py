@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,9 +117,10 @@ def _show(answer: Mapping[str, Any], folder: Path, batch: int) -> None:
     for name, text in _facts(answer, batch).items():
         facts.add_row(name, text)
     Console(highlight=False).print(files, "", facts, sep="\n")
+    program, theta = (shlex.quote(str(folder / name)) for name in (PROGRAM_FILE, THETA_FILE))
     typer.echo(
         "\nTry it on a device, with nothing but the base install and these files:\n"
-        f"  midge-agent try {folder / PROGRAM_FILE} DATA --theta {folder / THETA_FILE}"
+        f"  midge-agent try {program} DATA --theta {theta}"
     )
 
 
@@ -126,7 +128,7 @@ def _facts(answer: Mapping[str, Any], batch: int) -> dict[str, str]:
     optimizer, operators = answer["optimizer"], answer["operators"]
     return {
         "parameters": f"{answer['trainable']:,} trained, {answer['state']:,} other",
-        "optimizer": f"{optimizer['name']}, {optimizer['size']:,} numbers of its own",
+        "optimizer": f"{optimizer['name']}, with a state of float32[{optimizer['size']}]",
         "batch": f"{batch} examples",
         "takes": answer["takes"],
         "gives": f"{answer['gives']}; metrics {', '.join(answer['metrics'])}",
