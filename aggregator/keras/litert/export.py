@@ -27,7 +27,7 @@ def export_litert(model: Model, *, batch: int) -> LiteRTBody:
     to use instead. The model is left as it is.
     """
     _check_inputs(model)
-    copy = rebuilt(model, unroll=True)
+    copy = rebuilt(model)
     loss, optimizer = loss_of(copy), optimizer_of(copy, layout_of(copy).trainable_size)
     samples = Samples(copy, loss)
     # Only by a batch does Keras learn what the names of metrics stand for.

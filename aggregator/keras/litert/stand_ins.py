@@ -11,6 +11,8 @@ import tensorflow as tf
 # Where Keras keeps what it asks of TensorFlow: no public name lets its layers use another function.
 from keras.src import backend
 
+from aggregator.keras.litert.recurrent import no_cudnn, rnn
+
 Tensor = Any  # TensorFlow ships no types
 StandIn = tuple[Any, str, Callable[..., Tensor]]
 
@@ -24,6 +26,9 @@ def builtin_functions() -> Iterator[None]:
         (backend.random, "dropout", _dropout()),
         (backend.nn, "gelu", _gelu),
         (backend.math, "erf", erf),
+        (backend, "rnn", rnn),
+        (backend, "lstm", no_cudnn),
+        (backend, "gru", no_cudnn),
         (backend.numpy, "argmax", _argmax),
         (backend.nn, "sparse_categorical_crossentropy", _sparse_categorical_crossentropy),
         (backend.nn, "categorical_crossentropy", _categorical_crossentropy),
