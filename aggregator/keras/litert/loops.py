@@ -133,7 +133,7 @@ def _back(taken: _Taken, inputs: Tensors, kept: Tensors, upstream: Sequence[Tens
         of_inputs, of_states, of_weights = found
         return [*of_states, *(total + part for total, part in zip(sums, of_weights, strict=True))], of_inputs
 
-    sums = [tf.broadcast_to(nothing, weight.shape) for weight in taken.weights]
+    sums = [tf.fill(weight.shape, nothing) for weight in taken.weights]
     carried, of_inputs = _turns(turn, steps, [*of_last, *sums], like=[rows[0] for rows in inputs])
     return [*(tf.reverse(rows, [0]) for rows in of_inputs), *carried]
 
@@ -148,9 +148,9 @@ def _turns(turn: Turn, count: int, carried: Tensors, like: Tensors) -> tuple[Ten
         return _while(lambda number, *_: number < count, turn, carried, [])
     block = math.isqrt(count - 1) + 1
     blocks = -(-count // block)
-    # Of nothing in the file, and written over.
+    nothing = _nothing(like[0])
     short, full = (
-        [tf.broadcast_to(row, [*sizes, *row.shape]) for row in like] for sizes in ([block], [blocks, block])
+        [tf.fill([*sizes, *row.shape], nothing) for row in like] for sizes in ([block], [blocks, block])
     )
 
     def turn_block(number: Tensor, carried: Tensors) -> tuple[Tensors, Tensors]:
@@ -166,7 +166,9 @@ def _turns(turn: Turn, count: int, carried: Tensors, like: Tensors) -> tuple[Ten
     return carried, flat
 
 
-def _while(condition: Callable[..., Tensor], turn: Turn, carried: Tensors, buffers: Tensors) -> tuple[Tensors, Tensors]:
+def _while(
+    condition: Callable[..., Tensor], turn: Turn, carried: Tensors, buffers: Tensors
+) -> tuple[Tensors, Tensors]:
     def body(number: Tensor, carried: Tensors, buffers: Tensors) -> tuple[Tensor, Tensors, Tensors]:
         carried, rows = turn(number, carried)
         written = [_write(buffer, row, number) for buffer, row in zip(buffers, rows, strict=True)]
@@ -186,11 +188,11 @@ def _write(buffer: Tensor, row: Tensor, number: Tensor) -> Tensor:
 
 
 def _nothing(like: Tensor) -> Tensor:
-    """A zero, float32[], that the converter cannot know for one: zeros would lie in the file, in full size."""
+    """A zero, float32[], that the converter does not know for one: zeros would lie in the file, in full."""
     value = tf.reshape(like, [-1])[0]
     return tf.cast(tf.logical_and(value > 0, value < 0), tf.float32)
 
 
 def _in_no_file(value: Tensor, nothing: Tensor) -> Tensor:
     known = tf.get_static_value(value)
-    return value if known is None or known.any() else tf.broadcast_to(nothing, value.shape)
+    return value if known is None or known.any() else tf.fill(value.shape, nothing)

@@ -43,6 +43,11 @@ def has_batch_statistics(model: Model) -> bool:
     )
 
 
+def has_loops(model: Model) -> bool:
+    """Whether a layer goes through time step by step."""
+    return any("unroll" in part for part in parts(description(model)))
+
+
 def parts(config: Any) -> Iterator[Config]:  # noqa: ANN401  any JSON
     """Every table of a description, outermost first."""
     if isinstance(config, dict):

@@ -81,7 +81,10 @@ def _masked(step: Step, *, zero_output: bool) -> Step:
         output, *states = before
         otherwise = [tf.zeros_like(output) if zero_output else output, *states]
         after = step(inputs[:-1], before)
-        return [tf.where(_to_rank(inputs[-1] > 0.0, a.shape.rank), a, o) for a, o in zip(after, otherwise, strict=True)]
+        return [
+            tf.where(_to_rank(inputs[-1] > 0.0, a.shape.rank), a, o)
+            for a, o in zip(after, otherwise, strict=True)
+        ]
 
     return masked
 
