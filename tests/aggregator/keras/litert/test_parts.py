@@ -45,6 +45,8 @@ def test_branches_on_parts_of_one_input_train_as_in_keras(joined: Any, body: Lit
     assert apart <= 1e-4
 
 
+# Keras, on saving, asks arrays for what numpy 2 gives otherwise.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_branches_on_parts_of_one_input_are_saved_and_loaded(
     joined: Any,  # noqa: ANN401
     body: LiteRTBody,
@@ -55,10 +57,3 @@ def test_branches_on_parts_of_one_input_are_saved_and_loaded(
     x = np.random.default_rng(0).normal(size=(BATCH, 50)).astype(np.float32)
     expected = Interpreted(body.tflite).run("infer", theta=theta_of(joined), x=x)["output"]
     np.testing.assert_allclose(loaded(x), expected, atol=1e-6)
-    np.testing.assert_allclose(export_litert_again(loaded, x), expected, atol=1e-6)
-
-
-def export_litert_again(model: Any, x: Any) -> Any:  # noqa: ANN401
-    """What a program of a loaded model says."""
-    program = Interpreted(export_litert(model, batch=BATCH).tflite)
-    return program.run("infer", theta=theta_of(model), x=x)["output"]
