@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
+from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 
 from aggregator.keras.determinism import keras
 from aggregator.keras.litert.export import export_litert
@@ -68,7 +68,7 @@ def keras_step(model: Model, x: Any, y: Any) -> Step:  # noqa: ANN401
     loss, weights, optimizer = keras.losses.get(model.loss), model.trainable_variables, model.optimizer
     optimizer.build(weights)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def step(x: Any, y: Any) -> Any:  # noqa: ANN401
         with tf.GradientTape() as tape:
             value = tf.reduce_mean(loss(y, model(x, training=True)))
@@ -139,7 +139,8 @@ def alone_ms(whole: Any, graph: Any, operator: Any) -> float:  # noqa: ANN401
     for tensor in interpreter.get_input_details():
         interpreter.set_tensor(tensor["index"], np.ones(tensor["shape"], tensor["dtype"]))
     interpreter.invoke()
-    times, end = [], time.process_time() + ALONE_S
+    times: list[float] = []
+    end = time.process_time() + ALONE_S
     while not times or time.process_time() < end:
         began = time.process_time()
         interpreter.invoke()

@@ -9,7 +9,7 @@ from aggregator.keras.litert.conversion import convert
 from aggregator.keras.litert.gate import Gate
 from aggregator.keras.litert.objective import loss_of, metrics_of
 from aggregator.keras.litert.optimizers import optimizer_of
-from aggregator.keras.litert.rebuild import rebuilt
+from aggregator.keras.litert.rebuild import parts, rebuilt
 from aggregator.keras.litert.samples import Samples
 from aggregator.keras.litert.stand_ins import builtin_functions, without_dropout
 from aggregator.keras.litert.tracing import PureModel, Signatures, trace
@@ -29,7 +29,7 @@ def export_litert(model: Model, *, batch: int) -> LiteRTBody:
     to use instead. The model is left as it is.
     """
     _check_inputs(model)
-    copy = rebuilt(model, unroll=True)
+    copy = rebuilt(model)
     loss, optimizer = loss_of(copy), optimizer_of(copy, layout_of(copy).trainable_size)
     samples = Samples(copy, loss)
     # Only by a batch does Keras learn what the names of metrics stand for.
@@ -74,7 +74,7 @@ def _convert(signatures: Signatures, samples: Samples, batch: int) -> _Files:
         if len(program) > MAX_TFLITE_BYTES:
             raise ConfigError(
                 f"the training program has {len(program)} bytes, at most {MAX_TFLITE_BYTES} travel; "
-                "use shorter sequences or fewer layers"
+                "use fewer or smaller layers"
             )
         if not _is_stochastic(functions):
             return _Files(program, program)
@@ -100,8 +100,15 @@ def _check_inputs(model: Model) -> None:
     """One input and one output of fixed shapes; raises ConfigError."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ConfigError(
-            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
-            "use one of each, joined by keras.layers.Concatenate"
+            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; use one of each: "
+            "one keras.Input of all columns, cut inside the model as x[:, :16], and "
+            "keras.layers.Concatenate for the outputs"
+        )
+    stateful = [part["name"] for part in parts(description(model)) if part.get("stateful")]
+    if stateful:
+        raise ConfigError(
+            f"{', '.join(stateful)} is stateful: what it keeps from batch to batch belongs to one device's "
+            "series and cannot be averaged; use stateful=False"
         )
     if None in model.input_shape[1:] or None in model.output_shape[1:]:
         raise ConfigError(

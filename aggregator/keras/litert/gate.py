@@ -4,8 +4,9 @@ Every step is compared by itself, from the same weights: over many steps even tw
 rounding takes a value to the other side of a corner.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from aggregator.keras.litert.interpreting import Interpreted
+from aggregator.keras.litert.rebuild import has_loops
 from aggregator.keras.litert.samples import Batch, Samples
 from aggregator.keras.litert.stand_ins import without_dropout
 from aggregator.keras.weights import Model, layout_of, theta_of
@@ -47,7 +49,7 @@ class Gate:
         One step in three may differ: rounding that takes a value to the other side of a corner is no fault.
         """
         program, opt = Interpreted(tflite), np.zeros(optimizer_size, np.float32)
-        self.model.run_eagerly = True
+        self.model.run_eagerly = not has_loops(self.model)
         faults: list[str] = []
         with without_dropout():
             for step in range(STEPS):
@@ -82,7 +84,7 @@ class Gate:
     def _measures(self, program: Interpreted, inputs: Arrays, real: Batch) -> Iterator[str]:
         x, y = real
         output = program.run("infer", theta=inputs["theta"], x=inputs["x"])["output"][: len(x)]
-        yield from _compare("the output", np.asarray(self.model(x, training=False)), output)
+        yield from _compare("the output", self.model.predict_on_batch(x), output)
         found = program.run("evaluate", **inputs)
         means = self.model.evaluate(x, y, batch_size=len(x), verbose=0, return_dict=True)
         names = [LOSS, *(name for name in means if name != LOSS)]
@@ -91,12 +93,20 @@ class Gate:
 
     def _gradient(self, x: NDArray[Any], y: NDArray[Any]) -> Theta:
         """Keras' gradient, float32[Pt]; the model's statistics take in the batch."""
+        flat = [np.ravel(gradient) for gradient in self._gradients(tf.constant(x), tf.constant(y))]
+        return np.concatenate(flat).astype(np.float32)
+
+    @cached_property
+    def _gradients(self) -> Callable[..., list[Any]]:
+        """By weight; compiled where step after step would take long."""
+        return tf.function(self._taped, autograph=False) if has_loops(self.model) else self._taped
+
+    def _taped(self, x: Any, y: Any) -> list[Any]:  # noqa: ANN401  TensorFlow ships no types
         with tf.GradientTape() as tape:
             loss = self.model.compute_loss(x, y, self.model(x, training=True))
-        weights = self.model.trainable_weights
-        gradients = tape.gradient(loss, [w.value for w in weights], unconnected_gradients="zero")
-        flat = [np.ravel(tf.convert_to_tensor(gradient)) for gradient in gradients]
-        return np.concatenate(flat).astype(np.float32)
+        weights = [w.value for w in self.model.trainable_weights]
+        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+        return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def _apply(self, gradient: Theta, rate: float) -> None:
         """Go a step of Keras' optimizer along a gradient, float32[Pt]."""

@@ -25,7 +25,7 @@ def export_inference(model: Model) -> bytes:
 
     What leaves gives what Keras gives. Raises ConfigError. The model is left as it is.
     """
-    copy = rebuilt(model, unroll=True)
+    copy = rebuilt(model)
     example = tf.TensorSpec((1, *copy.input_shape[1:]), copy.inputs[0].dtype, "x")
 
     pure, weights = PureModel(copy), layout_of(copy).unflatten(theta_of(copy))

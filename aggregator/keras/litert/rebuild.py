@@ -11,17 +11,11 @@ from host.errors import ConfigError
 Config = dict[str, Any]
 
 
-def rebuilt(model: Model, *, unroll: bool = False) -> Model:
-    """Copy a compiled model with its weights; raises ConfigError.
-
-    `unroll` lays out the steps of recurrent layers: the gradient of a loop has no builtin operators.
-    """
+def rebuilt(model: Model) -> Model:
+    """Copy a compiled model with its weights; raises ConfigError."""
     try:
         # Not in safe mode: what the model is made of is running in this process already.
         config = description(model)
-        for part in parts(config) if unroll else ():
-            if "unroll" in part:
-                part["unroll"] = True
         copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
         # The loss itself goes over: Keras does not describe all of them in full (Huber's delta).
         compiled = model.get_compile_config() | {"loss": None}
@@ -39,6 +33,11 @@ def rebuilt(model: Model, *, unroll: bool = False) -> Model:
         )
     set_theta(copy, theta_of(model))
     return copy
+
+
+def has_loops(model: Model) -> bool:
+    """Whether a layer goes through time step by step."""
+    return any("unroll" in part for part in parts(description(model)))
 
 
 def parts(config: Any) -> Iterator[Config]:  # noqa: ANN401  any JSON

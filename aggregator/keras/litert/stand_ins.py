@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras.src import backend
 
 from aggregator.keras.litert.images import convolution_of, max_pool_of
+from aggregator.keras.litert.recurrent import no_cudnn, rnn
 
 Tensor = Any  # TensorFlow ships no types
 StandIn = tuple[Any, str, Callable[..., Tensor]]
@@ -28,6 +29,9 @@ def builtin_functions() -> Iterator[None]:
         (backend.nn, "max_pool", max_pool_of(backend.nn.max_pool)),
         (backend.nn, "gelu", _gelu),
         (backend.math, "erf", erf),
+        (backend, "rnn", rnn),
+        (backend, "lstm", no_cudnn),
+        (backend, "gru", no_cudnn),
         (backend.numpy, "argmax", _argmax),
         (backend.nn, "sparse_categorical_crossentropy", _sparse_categorical_crossentropy),
         (backend.nn, "categorical_crossentropy", _categorical_crossentropy),

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from aggregator.keras.determinism import keras
 from aggregator.keras.gradients.table import builtin_gradients
+from aggregator.keras.litert.loops import differentiable
 from aggregator.keras.litert.objective import Loss, sum_of
 from aggregator.keras.litert.optimizers import Optimizer
 from aggregator.keras.weights import Model, layers_of, layout_of
@@ -105,7 +106,7 @@ class Signatures:
 
     def _gradient(self, theta: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, gradient float32[Pt] and state float32[P-Pt], or one zero."""
-        with builtin_gradients():
+        with builtin_gradients(), differentiable():
             weights = self.model.unflatten(theta)
             after = self.model.run(weights, x, training=True)
             rows = self.loss.rows(y, after.output)
