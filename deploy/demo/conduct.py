@@ -5,8 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from aggregator.run_settings import RunSettings
 from aggregator.settings import TaskSettings
 from deploy.demo.folder import DemoFolder
@@ -16,6 +14,7 @@ from deploy.demo.shares import Share, spell
 from deploy.demo.solos import SoloRequest, Solos
 from deploy.local.fleet import LOOK_S, LocalFleet
 from deploy.local.screen import Screen
+from deploy.local.verdict import confusion_of
 from deploy.results.confusion import Matrix, accuracy
 from deploy.results.plots import plot_curves
 from edge_agent.data.settings import NpzSettings
@@ -56,7 +55,7 @@ def conduct(plan: Plan, folder: DemoFolder, screen: Screen) -> Outcome:
             fleet.go_online()
             settings = plan.run_settings().model_dump(include={"rounds", "seed", "min_devices"})
             run = fleet.run(plan.lesson.name, settings).run
-            together = _compare(fleet, folder, run)
+            together = confusion_of(fleet, run, folder.test)
             # The devices' last heartbeats have come meanwhile, so the byte counts are complete.
             return _outcome(plan, fleet, run, shares, alone, together, time.monotonic() - began)
     finally:
@@ -89,14 +88,6 @@ def _train_alone(
         screen.wait("training each device alone")
         time.sleep(LOOK_S)
     return {share.device: solos.matrices[share.device] for share in shares}
-
-
-def _compare(fleet: LocalFleet, folder: DemoFolder, run: str) -> Matrix:
-    """Have the model classify the held-out examples, in a process that may load TensorFlow."""
-    of = folder.run(run)
-    arguments = (str(of / "model.keras"), str(folder.test), "--json", "-o", str(of / "confusion.png"))
-    job = fleet.processes.job("confusion", "deploy.command.entry", "confusion", *arguments)
-    return np.array(json.loads(fleet.wait_for(job))["matrix"], np.int64)
 
 
 def _outcome(
