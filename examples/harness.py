@@ -38,7 +38,7 @@ class Order:
 
     def needed_data(self, what: str) -> Path:
         """The folder of data; raises ConfigError without one."""
-        if self.data is None:
+        if self.data is None or not self.data.is_dir():
             raise ConfigError(f"--data DIR is needed: {what}")
         return self.data
 
