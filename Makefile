@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 # Its age tells whether the environment is older than what pyproject.toml asks for.
 STAMP := $(VENV)/.installed
 ARGS ?=
+# Where the data of the examples is, for `make examples`.
+MNIST ?= data/mnist
+LETTERS ?= data/letters
+EXAMPLE := $(BIN)/python -m examples.run
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz lint format docs arm-check clean mosquitto
+.PHONY: help install demo examples test fuzz lint format docs arm-check clean mosquitto
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,6 +25,12 @@ install: $(STAMP) mosquitto ## make .venv with everything, and see that Mosquitt
 
 demo: install ## three devices on this machine train one model; options by ARGS="--rounds 5"
 	$(BIN)/midge demo $(ARGS)
+
+examples: install ## figures and pictures of all examples, for an hour; MNIST=DIR LETTERS=DIR
+	$(EXAMPLE) xor_genetic --seeds 10 --write
+	$(EXAMPLE) letters --data $(LETTERS) --seeds 5 --write
+	$(EXAMPLE) digits_missing --data $(MNIST) --seeds 5 --write
+	$(EXAMPLE) mnist_logistic --data $(MNIST) --seeds 5 --write
 
 test: install lint ## style, types, imports, all tests on every core
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
@@ -52,9 +62,9 @@ clean: ## remove what these targets made, .venv included
 mosquitto:
 	@sh deploy/bootstrap/mosquitto.sh
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml examples/xor_genetic/runtime/pyproject.toml
 	@sh deploy/bootstrap/python.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[demo]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[demo]" --editable examples/xor_genetic/runtime --group dev
 	@touch $@

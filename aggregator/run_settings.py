@@ -4,9 +4,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from aggregator.stopping import MAX_RULE, StopRule
 from broker.messages import RateSchedule, SettingValue, TrainingSettings
 from host.errors import ConfigError
 
@@ -21,6 +22,11 @@ class RunSettings(BaseModel):
 
     rounds: int = Field(
         default=10, ge=1, le=1_000_000, description="completed rounds after which the run is finished"
+    )
+    stop_when: str | None = Field(
+        default=None,
+        max_length=MAX_RULE,
+        description="such as `accuracy >= 0.97`: the run is finished after the first round that reaches it",
     )
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="all chance of the run follows from it")
     strategy: str = Field(default="fedavg", description="an entry point of the group midge.strategies")
@@ -86,6 +92,11 @@ class RunSettings(BaseModel):
         default=0.1, ge=0, lt=1, description="of each device's examples, never trained on"
     )
 
+    @field_validator("stop_when")
+    @classmethod
+    def _a_rule(cls, text: str | None) -> str | None:
+        return None if text is None else str(StopRule.parse(text))
+
     @model_validator(mode="after")
     def _consistent(self) -> "RunSettings":
         if self.epochs is not None and self.steps is not None:
@@ -106,6 +117,11 @@ class RunSettings(BaseModel):
     def scheduled(self) -> bool:
         """Whether the learning rate changes over the run."""
         return self.schedule != "constant" or self.warmup_rounds > 0
+
+    @property
+    def stop_rule(self) -> StopRule | None:
+        """`stop_when`, read."""
+        return None if self.stop_when is None else StopRule.parse(self.stop_when)
 
     def training(self, round_seed: int, completed: int = 0, rounds: int = 1) -> TrainingSettings:
         """What devices are told of it, for `rounds` rounds after `completed` of them."""
@@ -153,10 +169,11 @@ def read_run_settings(values: Mapping[str, SettingValue]) -> RunSettings:
 
 
 def _describe(fault: ErrorDetails) -> str:
+    said = fault["msg"].removeprefix("Value error, ")
     if not fault["loc"]:
-        return fault["msg"].removeprefix("Value error, ")
+        return said
     name = str(fault["loc"][0])
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, RunSettings.model_fields, n=1)
         return f"{name} is not a setting of a run" + (f"; did you mean {near[0]}?" if near else "")
-    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
+    return f"{name}: {said[0].lower()}{said[1:]}, not {fault['input']!r}"

@@ -34,7 +34,7 @@ from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
 from broker.topics import Role, Topics
 from deploy.command.control import ask, new_request
-from deploy.demo.processes import Processes
+from deploy.local.processes import Processes
 from host.children import Child, ask_once
 
 TASK = Path(__file__).parents[1] / "tests/arm/mnist_cnn.py"

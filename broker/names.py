@@ -21,3 +21,15 @@ ShortText = Annotated[str, Field(max_length=300)]
 
 # A metric travels as (sum, weight), so that the fleet's mean is an exact sum of sums.
 Metrics = Annotated[dict[MetricName, tuple[Finite, Annotated[Finite, Field(ge=0)]]], Field(max_length=64)]
+
+_ON = " on "
+
+
+def metric_on(name: str, part: str) -> str:
+    """The name of a metric that was measured on a part of the held-out data."""
+    return f"{name}{_ON}{part}"
+
+
+def is_of_whole(name: str) -> bool:
+    """Whether a metric of this name was measured on all of the held-out data."""
+    return _ON not in name

@@ -7,7 +7,7 @@ from aggregator.coordinator import events as on
 from aggregator.coordinator import fitness
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.phases import Phase, RoundOutcome, RunOutcome
-from aggregator.coordinator.state import Round
+from aggregator.coordinator.state import Round, Run
 from aggregator.records import Declined, Reported, RoundClosed
 from broker.messages import DeclineReason
 from broker.names import Metrics
@@ -89,26 +89,62 @@ def _decline(c: Context, current: Round, event: on.DeviceReport, reason: Decline
 def record_outcome(c: Context) -> None:
     """Note how the round ended."""
     run, current, model = c.open_round()
-    evaluated_well = current.centrally_evaluated and not current.evaluation_failed
-    outcome = RoundOutcome.COMPLETED if evaluated_well else RoundOutcome.UNEVALUATED
-    reason = current.evaluation_failed or ("" if evaluated_well else "the evaluator did not finish in time")
-    federated = sum_metrics([report for report in current.reports.values() if report is not None])
+    outcome = RoundOutcome.COMPLETED if _evaluated_well(current) else RoundOutcome.UNEVALUATED
+    late = "" if _evaluated_well(current) else "the evaluator did not finish in time"
+    reached = f"reached {run.settings.stop_when}" if _good_enough(c) else ""
     c.records.append(
-        RoundClosed(run.run, current.number, outcome, reason, model.theta, current.metrics, federated)
+        RoundClosed(
+            run=run.run,
+            round=current.number,
+            outcome=outcome,
+            reason=current.evaluation_failed or late or reached,
+            theta=model.theta,
+            metrics=current.metrics,
+            federated=_federated(current),
+        )
     )
 
 
 def _close(c: Context) -> None:
     run, _, _ = c.open_round()
     record_outcome(c)
+    good_enough = _good_enough(c)
     run.round, run.abandoned_in_a_row = None, 0
     run.completed += 1
-    if run.completed >= run.settings.rounds:
-        c.end_run(run, RunOutcome.FINISHED, f"{run.completed} rounds")
+    if good_enough or run.completed >= run.settings.rounds:
+        c.end_run(run, RunOutcome.FINISHED, _summary(run, good_enough=good_enough))
         return
     c.go(run, Phase.WAITING)
     c.effects.append(do.WriteHistory(run.run))
     c.announce()
+
+
+def _summary(run: Run, *, good_enough: bool) -> str:
+    rounds, rule = f"{run.completed} rounds", run.settings.stop_when
+    if rule is None:
+        return rounds
+    return f"{rule} after {rounds}" if good_enough else f"{rounds}, none reached {rule}"
+
+
+def _good_enough(c: Context) -> bool:
+    """Whether the round's evaluation fulfils the run's rule.
+
+    It is that on the aggregator's held-out data. The devices' own counts only where there is no such data:
+    it is another measure, so it does not stand in for an evaluation that failed.
+    """
+    run, current, _ = c.open_round()
+    rule = run.settings.stop_rule
+    if rule is None or not _evaluated_well(current):
+        return False
+    return rule.fulfilled(_federated(current) if current.metrics is None else current.metrics)
+
+
+def _evaluated_well(current: Round) -> bool:
+    return current.centrally_evaluated and not current.evaluation_failed
+
+
+def _federated(current: Round) -> Metrics | None:
+    return sum_metrics([report for report in current.reports.values() if report is not None])
 
 
 def sum_metrics(reports: list[Metrics]) -> Metrics | None:

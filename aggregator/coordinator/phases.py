@@ -49,5 +49,5 @@ TRANSITIONS: dict[tuple[Phase, Phase], str] = {
     (Phase.AGGREGATING, Phase.WAITING): "the strategy fails: the round is abandoned, the model stays",
     (Phase.AGGREGATING, Phase.IDLE): "the run is stopped",
     (Phase.EVALUATING, Phase.WAITING): "evaluated, or its deadline came: the next round",
-    (Phase.EVALUATING, Phase.IDLE): "that was the last round, or the run is stopped",
+    (Phase.EVALUATING, Phase.IDLE): "that was the last round or it reached stop_when, or the run is stopped",
 }

@@ -1,12 +1,14 @@
 """A task with a Keras model: what its file gives, checked, and the model at hand."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from aggregator.keras.determinism import keras
 from aggregator.keras.program import LITERT, export, export_for_litert, rebuilt
@@ -14,12 +16,13 @@ from aggregator.keras.weights import Model, layout_of, set_theta, theta_of
 from aggregator.taskfile import TaskFile
 from broker.contract import DataContract, Needs
 from broker.layout import Layout, Theta
-from broker.names import Metrics
+from broker.names import Metrics, metric_on
 from broker.program import Program
 from host.errors import ConfigError
 from host.files import publish_file, sync_file
 
 EVALUATION_BATCH = 64
+_METRICS = TypeAdapter(Metrics)
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
@@ -34,6 +37,7 @@ class KerasTask:
     contract: DataContract
     needs: Needs
     test_data: Pair | None
+    test_parts: Mapping[str, Pair]
 
     @property
     def layout(self) -> Layout:
@@ -102,7 +106,15 @@ class KerasTask:
         """Compiled metrics as (sum, weight); None without held-out data; what is not finite is left out."""
         if self.test_data is None:
             return None
-        x, y = self.test_data
+        parts = {
+            metric_on(name, part): pair
+            for part, examples in self.test_parts.items()
+            for name, pair in self._measured(examples).items()
+        }
+        return self._measured(self.test_data) | parts
+
+    def _measured(self, examples: Pair) -> Metrics:
+        x, y = examples
         means = self.model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
         return {
             name: (float(mean) * len(x), float(len(x)))
@@ -116,7 +128,8 @@ def load_task(path: Path, seed: int, *, held_out: bool = True) -> KerasTask:
 
     The file has `build_model()`, which returns a compiled Keras model; `data_contract`, a dict; if not every
     device will do, `needs`, a dict; and, if there is held-out data, `test_data()`, which returns arrays
-    (x, y) that fit the contract: without `held_out` it is not called.
+    (x, y) that fit the contract, or a dict of such pairs: first all of it, then by name the parts to measure
+    on besides. Without `held_out` it is not called.
     """
     file = TaskFile(path)
     if not file.has("build_model"):
@@ -126,9 +139,17 @@ def load_task(path: Path, seed: int, *, held_out: bool = True) -> KerasTask:
     keras.utils.set_random_seed(seed % (1 << 32))
     model = file.call("build_model")
     _check_model(model, file)
-    test_data = file.call("test_data") if held_out and file.has("test_data") else None
-    checked = None if test_data is None else _check_data(test_data, file)
-    return KerasTask(model, file.contract, file.needs, checked)
+    whole, parts = _held_out(model, file) if held_out and file.has("test_data") else (None, {})
+    return KerasTask(model, file.contract, file.needs, whole, parts)
+
+
+def _held_out(model: Model, file: TaskFile) -> tuple[Pair, dict[str, Pair]]:
+    given = file.call("test_data")
+    if not isinstance(given, dict) or not given:
+        return _check_data(given, file), {}
+    whole, *parts = ((str(name), _check_data(pair, file)) for name, pair in given.items())
+    _check_parts([name for name, _ in parts], model, file)
+    return whole[1], dict(parts)
 
 
 def _check_model(model: Model, file: TaskFile) -> None:
@@ -164,10 +185,20 @@ def _probe(contract: DataContract) -> Pair:
     return x, np.stack([np.full(contract.target_shape, target, np.float32) for target in (0.25, 4.0)])
 
 
+def _check_parts(parts: list[str], model: Model, file: TaskFile) -> None:
+    """See that the metrics of all parts have names, and few enough, for a message; raises ConfigError."""
+    names = model.test_on_batch(*_probe(file.contract), return_dict=True)
+    model.reset_metrics()
+    try:
+        _METRICS.validate_python({metric_on(name, part): (0, 0) for part in ["", *parts] for name in names})
+    except ValidationError as error:
+        raise file.misfit("the metrics on all parts of test_data()", error) from None
+
+
 def _check_data(pair: Any, file: TaskFile) -> Pair:  # noqa: ANN401  whatever the file gives
     """The held-out data in the contract's types; raises ConfigError when it does not fit the contract."""
     if not (isinstance(pair, tuple) and len(pair) == 2):  # noqa: PLR2004  x and y
-        raise file.fault("test_data() has to return a tuple (x, y)")
+        raise file.fault("test_data() has to return a tuple (x, y), or a dict of those")
     x, y = (np.asarray(part) for part in pair)
     contract = file.contract
     shape = () if contract.classes else contract.target_shape

@@ -17,7 +17,7 @@ from broker.mosquitto import find_mosquitto
 from deploy.demo.conduct import Plan, conduct
 from deploy.demo.folder import DemoFolder
 from deploy.demo.lessons import digits, mnist
-from deploy.demo.screen import Screen
+from deploy.local.screen import Screen
 from host.errors import ConfigError
 
 NEEDED = ("tensorflow", "sklearn", "matplotlib")

@@ -1,1 +1,1 @@
-"""A federation on one machine: a broker, an aggregator and a few devices as processes of their own."""
+"""Three devices that each lack some digits: alone, and then together."""

@@ -37,7 +37,7 @@ class Lesson:
     @property
     def task(self) -> Path:
         """The task file, the same as in examples/, which an installed midge does not have."""
-        return TASKS / f"{self.name}.task"
+        return TASKS / f"{self.name.replace('-', '_')}.task"
 
 
 def digits() -> Lesson:
@@ -55,7 +55,7 @@ def mnist(folder: Path) -> Lesson:
         "validation_fraction": 0.0,
         "federated_evaluation": False,
     }
-    return Lesson("mnist", rounds=3, settings=settings, pool=lambda _seed: _mnist(folder))
+    return Lesson("digits-missing", rounds=3, settings=settings, pool=lambda _seed: _mnist(folder))
 
 
 def _digits(seed: int) -> Pool:

@@ -2,19 +2,18 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from broker.messages import TrainingSettings
-from deploy.demo.processes import Job, Processes
 from deploy.demo.shares import Share
+from deploy.local.processes import Job, Processes
 from deploy.results.confusion import Matrix
 
 MODULE = "deploy.demo.alone"
-LOOK_S = 0.1
 
 
 class SoloRequest(BaseModel):
@@ -34,7 +33,7 @@ class Solos:
     """At most one training for each core at a time."""
 
     def __init__(
-        self, processes: Processes, request: Callable[[Share], SoloRequest], shares: list[Share]
+        self, processes: Processes, request: Callable[[Share], SoloRequest], shares: Sequence[Share]
     ) -> None:
         self._processes, self._request = processes, request
         self._waiting = list(shares)

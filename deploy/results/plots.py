@@ -1,6 +1,7 @@
 """Pictures of results, written as PNG files; no display is needed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 DPI = 150
 TEXT_CLASSES = 20
+MARKED_POINTS = 30
 COLOURS = "Blues"
 
 
@@ -43,31 +45,63 @@ def _write_counts(axes: "Axes", matrix: Matrix, parts: Any) -> None:  # noqa: AN
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize="small")
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Lines by round in one field: points (round, value) by name; `levels` are values to compare with."""
+
+    ylabel: str
+    lines: Mapping[str, Sequence[tuple[int, float]]]
+    levels: Mapping[str, float] = field(default_factory=dict)
+
+
 def plot_curves(path: Path, history: Sequence[Mapping[str, Any]], levels: Mapping[str, float]) -> None:
     """Draw accuracy and loss by round; `levels` are accuracies to compare with, by name.
 
     `history` is what a run's history.json holds. Raises DataError when the picture cannot be written.
     """
-    figure = _figure(9, 4)
-    left, right = figure.subplots(1, 2)
-    for axes, metric in ((left, "accuracy"), (right, "loss")):
-        for source, label in (("metrics", "held-out examples"), ("federated", "devices' own validation")):
-            points = [(entry["round"], entry[source][metric]) for entry in history if metric in entry[source]]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
-        axes.set_xlabel("round")
-        axes.set_ylabel(metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-    for name, level in levels.items():
-        left.axhline(level, linestyle=":", color="grey")
-        left.annotate(
+
+    def lines(metric: str) -> dict[str, list[tuple[int, float]]]:
+        return {
+            label: curve(history, metric, source)
+            for source, label in (("metrics", "held-out examples"), ("federated", "devices' own validation"))
+        }
+
+    plot_panels(path, [Panel("accuracy", lines("accuracy"), levels), Panel("loss", lines("loss"))])
+
+
+def curve(
+    history: Sequence[Mapping[str, Any]], metric: str, source: str = "metrics"
+) -> list[tuple[int, float]]:
+    """Points (round, value) of a metric in a run's history, of the rounds that have it."""
+    return [(entry["round"], entry[source][metric]) for entry in history if metric in entry[source]]
+
+
+def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
+    """Draw fields side by side; raises DataError when the picture cannot be written."""
+    figure = _figure(4.5 * len(panels), 4)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(axes, panel)
+    _save(figure, path)
+
+
+def _draw(axes: "Axes", panel: Panel) -> None:
+    for label, points in panel.lines.items():
+        if points:
+            marker = "o" if len(points) <= MARKED_POINTS else None
+            axes.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=label)
+    for name, level in panel.levels.items():
+        axes.axhline(level, linestyle=":", color="grey")
+        axes.annotate(
             name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small"
         )
-    right.set_ylim(bottom=0)
-    if right.lines:
-        right.legend()
-    _save(figure, path)
+    axes.set_xlabel("round")
+    axes.set_ylabel(panel.ylabel)
+    axes.locator_params(axis="x", integer=True)
+    axes.grid(alpha=0.3)
+    if panel.ylabel == "loss":
+        axes.set_ylim(bottom=0)
+    if axes.lines:
+        axes.legend(fontsize="small")
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -80,6 +80,10 @@ def test_without_a_word_devices_train_with_litert() -> None:
         ({"deadline_s": float("nan")}, None),
         ({"max_norm": float("inf")}, None),
         ({"optimizer_state": "drop"}, "optimizer_state: input should be 'reset' or 'keep', not 'drop'"),
+        (
+            {"stop_when": "acc > 9"},
+            "stop_when: metric, >= or <=, and number are needed, as in 'accuracy >= 0.97', not 'acc > 9'",
+        ),
         ({"seed": 1 << 63}, None),
         ({"target": 5000}, "target: input should be less than or equal to 4096, not 5000"),
     ],

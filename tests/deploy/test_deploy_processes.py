@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.processes import Job, Processes
+from deploy.local.processes import Job, Processes
 from host.errors import ChildError
 
 STUBBORN = """
@@ -25,7 +25,7 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     (tmp_path / "working.py").write_text("print('noise')\nprint('{}')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("deploy.demo.processes.STOP_S", 0.5)
+    monkeypatch.setattr("deploy.local.processes.STOP_S", 0.5)
 
 
 def is_alive(pid: int) -> bool:

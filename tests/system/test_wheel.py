@@ -48,7 +48,7 @@ def test_it_holds_the_demo_s_tasks_and_types_but_no_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         assert b"def build_model" in archive.read("deploy/demo/tasks/digits.task")
-        assert b"def build_model" in archive.read("deploy/demo/tasks/mnist.task")
+        assert b"def build_model" in archive.read("deploy/demo/tasks/digits_missing.task")
     assert "edge_agent/py.typed" in names
     assert [name for name in names if name.startswith(("tests/", "examples/", "benchmarks/"))] == []
 

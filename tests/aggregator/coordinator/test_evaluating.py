@@ -225,6 +225,56 @@ def test_the_last_round_ends_the_run_with_nothing_left_on_the_broker() -> None:
     assert world.ledger.runs()[0].state == "finished"
 
 
+def test_a_run_ends_with_the_round_that_reaches_its_rule() -> None:
+    world = World(rounds=9, stop_when="accuracy >= 0.9")
+    world.begin_evaluating("a")
+    world.report("a")
+    world.evaluated({"accuracy": (8.9, 10.0)})
+    assert (closed(world).reason, world.number) == ("", 2)
+    world.upload("a")
+    world.aggregated()
+    world.published()
+    world.report("a")
+    world.evaluated({"accuracy": (9.0, 10.0)})
+    assert (closed(world).outcome, closed(world).reason) == ("completed", "reached accuracy >= 0.9")
+    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "accuracy >= 0.9 after 2 rounds")]
+    assert (world.core.run, world.ledger.runs()[0].state) == (None, "finished")
+
+
+def test_a_rule_that_no_round_reaches_leaves_the_run_its_rounds_and_is_told() -> None:
+    world = World(rounds=1, stop_when="acuracy >= 0.1")
+    world.begin_evaluating("a")
+    world.report("a")
+    world.evaluated({"accuracy": (10.0, 10.0)})
+    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "1 rounds, none reached acuracy >= 0.1")]
+
+
+def test_the_devices_own_metrics_decide_only_where_there_is_no_held_out_data() -> None:
+    def after(event: on.Event) -> World:
+        world = World(stop_when="accuracy >= 0.7")
+        world.begin_evaluating("a")
+        world.report("a", {"accuracy": (3.0, 4.0)})
+        world.tell(event)
+        return world
+
+    held_out = after(on.Evaluated(RUN, 1, {"accuracy": (1.0, 4.0)}))
+    failed = after(on.EvaluationFailed(RUN, 1, "out of memory"))
+    without = after(on.Evaluated(RUN, 1, None))
+    assert [world.core.run is None for world in (held_out, failed, without)] == [False, False, True]
+
+
+def test_a_restarted_aggregator_keeps_to_the_rule() -> None:
+    world = World(rounds=9, stop_when="accuracy >= 0.9")
+    world.begin_evaluating("a")
+    world.restart()
+    world.tell(on.Connected())
+    world.born("a")
+    world.published()
+    world.report("a")
+    world.evaluated({"accuracy": (9.5, 10.0)})
+    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "accuracy >= 0.9 after 1 rounds")]
+
+
 def test_metrics_add_up_by_name() -> None:
     assert sum_metrics([]) is None
     assert sum_metrics([{}]) == {}

@@ -6,6 +6,7 @@ import pytest
 from aggregator.keras.determinism import be_deterministic
 from aggregator.keras.task import KerasTask, load_task
 from aggregator.keras.weights import layout_of, set_theta, theta_of
+from broker.names import is_of_whole
 from broker.program import KerasBody
 from host.errors import ConfigError
 
@@ -47,6 +48,37 @@ def test_a_task_gives_model_contract_and_data_in_the_contracts_types(tmp_path: P
     assert task.contract.classes == ("a", "b", "c")
     assert task.test_data is not None
     assert [part.dtype for part in task.test_data] == [np.float32, np.int32]
+
+
+def test_parts_of_the_held_out_data_are_measured_besides_under_names_of_their_own(tmp_path: Path) -> None:
+    sets = "{'all': (np.eye(4), np.array([0, 1, 2, 0])), 'the first': (np.eye(4)[:1], np.array([0]))}"
+    task = load(tmp_path, layers="keras.layers.Dense(3, activation='softmax')", data=sets)
+    # Every input leads to the first class.
+    weights = np.zeros((4, 3), np.float32)
+    weights[:, 0] = 50
+    set_theta(task.model, np.concatenate([weights.ravel(), np.zeros(3, np.float32)]))
+    assert task.test_examples == 4
+    measured = task.measure()
+    assert measured is not None
+    assert {name for name in measured if is_of_whole(name)} == {"accuracy", "loss"}
+    assert measured["accuracy"] == (2.0, 4.0)
+    assert measured["accuracy on the first"] == (1.0, 1.0)
+    assert measured["loss on the first"][0] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sets", "complaint"),
+    [
+        ("{}", "a tuple"),
+        ("{'all': (X, Y), 'odd': (X[:2], Y)}", "2 inputs and 5 labels"),
+        (f"{{'all': (X, Y), '{'x' * 60}': (X, Y)}}", "the metrics on all parts"),
+        ("{str(n): (X, Y) for n in range(40)}", "the metrics on all parts.*at most 64"),
+    ],
+)
+def test_parts_that_cannot_be_measured_are_refused(tmp_path: Path, sets: str, complaint: str) -> None:
+    head = TASK["head"] + "X, Y = np.ones((5, 4)), np.array([0, 1, 2, 1, 0])\n"
+    with pytest.raises(ConfigError, match=complaint):
+        load(tmp_path, head=head, data=sets)
 
 
 def test_the_seed_decides_the_first_weights(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Processes of the demo, each with a log of its own; none of them outlives it."""
+"""Processes of a local fleet, each with a log of its own; none of them outlives it."""
 
 import contextlib
 import os

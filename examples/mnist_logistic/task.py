@@ -1,6 +1,6 @@
-"""MNIST: handwritten digits of 28 x 28 pixels, white on black. A network of one hidden layer.
+"""MNIST with the smallest model there is: softmax regression, 7850 weights.
 
-`midge demo --data DIR` trains this task. The held-out examples are those of `test.npz` beside this file.
+The held-out examples are those of `test.npz` beside this file.
 """
 
 from pathlib import Path
@@ -12,23 +12,21 @@ from numpy.typing import NDArray
 
 data_contract = {"shape": (28, 28), "dtype": "uint8", "classes": [str(digit) for digit in range(10)]}
 
+# Of MNIST's training pixels, scaled to 0 to 1.
+MEAN, DEVIATION = 0.1307, 0.3081
+
 
 def build_model() -> keras.Model:
-    """Raw pixels in, a probability for each digit out."""
+    """Raw pixels in, standardised inside; a probability for each digit out."""
     model = keras.Sequential(
         [
             keras.Input((28, 28)),
-            keras.layers.Rescaling(1 / 127.5, offset=-1),
+            keras.layers.Rescaling(1 / (255 * DEVIATION), offset=-MEAN / DEVIATION),
             keras.layers.Flatten(),
-            keras.layers.Dense(128, activation="relu"),
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 

@@ -1,7 +1,7 @@
-"""What the demo shows while it runs: a live picture on a terminal, a line a round elsewhere."""
+"""What a local fleet shows while it runs: a live picture on a terminal, a line a round elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from broker.monitor import DeviceDocument, RoundDocument
-from deploy.demo.scene import Scene
-from deploy.demo.shares import Share, spell
+from broker.names import is_of_whole
+from deploy.local.scene import Scene
 
 BAR_WIDTH = 24
 REFRESH_HZ = 8
@@ -25,7 +25,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._told_rounds = 0
+        self._told: set[tuple[str, int]] = set()
 
     def say(self, text: str) -> None:
         """Write a line, above the live picture if there is one."""
@@ -39,12 +39,16 @@ class Screen:
         """Show that something is going on, where that can be shown."""
         self._draw(Text(f"… {text}", style="dim"))
 
-    def follow(self, scene: Scene, shares: Sequence[Share], began: float) -> None:
-        """Show the state of the run, and write a line for each round that is over."""
-        for closed in scene.closed[self._told_rounds :]:
-            self.say(_round_line(closed, scene, len(shares)))
-            self._told_rounds += 1
-        self._draw(Group(_headline(scene, began), _devices(scene, shares)))
+    def follow(self, scene: Scene, devices: Mapping[str, str], began: float) -> None:
+        """Show the state of the run, and write a line for each round that is over.
+
+        `devices` says what there is to know of each device's data.
+        """
+        for closed in scene.closed:
+            if (closed.run, closed.round) not in self._told:
+                self.say(_round_line(closed, scene, len(devices)))
+                self._told.add((closed.run, closed.round))
+        self._draw(Group(_headline(scene, began), _devices(scene, devices)))
 
     def clear(self) -> None:
         """Take the live picture away."""
@@ -63,7 +67,7 @@ class Screen:
 
 def _round_line(closed: RoundDocument, scene: Scene, devices: int) -> str:
     of = f"/{scene.run.rounds}" if scene.run is not None else ""
-    metrics = "".join(f"  {name} {value:.4f}" for name, value in sorted(closed.metrics.items()))
+    metrics = f"  {_spelled(closed.metrics)}" if closed.metrics else ""
     trouble = "" if closed.outcome == "completed" else f"  {closed.outcome}: {closed.reason}"
     return f"round {closed.round:>2}{of}  {closed.reported}/{devices} updates{metrics}{trouble}"
 
@@ -75,19 +79,20 @@ def _headline(scene: Scene, began: float) -> Text:
     text = Text(f"round {min(scene.run.round, scene.run.rounds)}/{scene.run.rounds}  ", style="bold")
     text.append(f"{scene.run.state:<12}", style="cyan")
     if scene.closed:
-        text.append(
-            "  ".join(f"{name} {value:.4f}" for name, value in sorted(scene.closed[-1].metrics.items()))
-        )
+        text.append(_spelled(scene.closed[-1].metrics))
     return text.append(f"  {seconds}", style="dim")
 
 
-def _devices(scene: Scene, shares: Sequence[Share]) -> Table:
-    table = Table("device", "never sees", "examples", "state", "progress", box=None, padding=(0, 2))
-    for share in shares:
-        device = scene.devices.get(share.device)
-        table.add_row(
-            share.device, spell(share.lacking), str(share.examples), _state(device), _progress(device)
-        )
+def _spelled(metrics: Mapping[str, float]) -> str:
+    """Leave out those of parts of the held-out data: they would not fit on a line."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if is_of_whole(name))
+
+
+def _devices(scene: Scene, devices: Mapping[str, str]) -> Table:
+    table = Table("device", "data", "state", "progress", box=None, padding=(0, 2))
+    for name, data in devices.items():
+        device = scene.devices.get(name)
+        table.add_row(name, data, _state(device), _progress(device))
     return table
 
 

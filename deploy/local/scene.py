@@ -1,4 +1,4 @@
-"""What the monitor topics told so far: the only thing that the demo knows of a run."""
+"""What the monitor topics told so far of a fleet and its newest run."""
 
 from pydantic import ValidationError
 
@@ -6,7 +6,6 @@ from broker.monitor import AggregatorDocument, DeviceDocument, RoundDocument, Ru
 from broker.topics import MONITOR_AGGREGATOR, MONITOR_DEVICE, MONITOR_ROUND, MONITOR_RUN, Topics
 
 WATCHED = (MONITOR_AGGREGATOR, MONITOR_DEVICE, MONITOR_ROUND, MONITOR_RUN)
-ENDED = ("finished", "stopped", "failed")
 
 
 class Scene:
@@ -17,7 +16,7 @@ class Scene:
         self.aggregator_online = False
         self.devices: dict[str, DeviceDocument] = {}
         self.run: RunDocument | None = None
-        self.rounds: dict[int, RoundDocument] = {}
+        self.rounds: dict[tuple[str, int], RoundDocument] = {}
 
     def take(self, topic: str, payload: bytes) -> None:
         """Take over a document; one that is deleted or cannot be read changes nothing."""
@@ -34,7 +33,7 @@ class Scene:
                 self.run = RunDocument.model_validate_json(payload)
             elif address.branch is MONITOR_ROUND:
                 round_ = RoundDocument.model_validate_json(payload)
-                self.rounds[round_.round] = round_
+                self.rounds[round_.run, round_.round] = round_
         except ValidationError:
             return
 
@@ -45,8 +44,11 @@ class Scene:
 
     @property
     def closed(self) -> list[RoundDocument]:
-        """The rounds that are over, in their order."""
-        return [document for _, document in sorted(self.rounds.items()) if document.outcome is not None]
+        """The newest run's rounds that are over, in their order."""
+        run = self.run.run if self.run is not None else None
+        return [
+            document for (of, _), document in sorted(self.rounds.items()) if document.outcome and of == run
+        ]
 
     @property
     def bytes_up(self) -> int:

@@ -1,0 +1,60 @@
+import math
+
+import pytest
+
+from aggregator.stopping import StopRule
+from broker.names import Metrics
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("accuracy >= 0.97", StopRule("accuracy", ">=", 0.97)),
+        ("loss<=5e-2", StopRule("loss", "<=", 0.05)),
+        ("  accuracy on 1, 3, 7  >= 1 ", StopRule("accuracy on 1, 3, 7", ">=", 1.0)),
+        ("score >= -3", StopRule("score", ">=", -3.0)),
+    ],
+)
+def test_a_rule_is_read(text: str, rule: StopRule) -> None:
+    assert StopRule.parse(text) == rule
+    assert StopRule.parse(str(rule)) == rule
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "accuracy",
+        "accuracy > 0.9",
+        "accuracy = 0.9",
+        ">= 0.9",
+        "accuracy >= 97 %",
+        "accuracy >= nan",
+        "loss <= inf",
+        "loss <=",
+        f"{'x' * 65} >= 1",
+        "loss <= 1 or accuracy >= 1",
+    ],
+)
+def test_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"as in 'accuracy >= 0\.97'"):
+        StopRule.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "metrics", "fulfilled"),
+    [
+        ("accuracy >= 0.75", {"accuracy": (3.0, 4.0)}, True),
+        ("accuracy >= 0.76", {"accuracy": (3.0, 4.0)}, False),
+        ("loss <= 0.5", {"loss": (2.0, 4.0), "accuracy": (4.0, 4.0)}, True),
+        ("loss <= 0.4", {"loss": (2.0, 4.0), "accuracy": (0.0, 4.0)}, False),
+        ("auc >= 0", {"accuracy": (3.0, 4.0)}, False),
+        ("loss <= 1", {"loss": (0.0, 0.0)}, False),
+        ("loss <= 1", {"loss": (-math.inf, 1.0)}, False),
+        ("loss <= 1", None, False),
+    ],
+)
+def test_means_are_compared_and_what_was_not_measured_reaches_nothing(
+    rule: str, metrics: Metrics | None, *, fulfilled: bool
+) -> None:
+    assert StopRule.parse(rule).fulfilled(metrics) is fulfilled
