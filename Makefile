@@ -26,7 +26,7 @@ install: $(STAMP) mosquitto ## make .venv with everything, and see that Mosquitt
 demo: install ## three devices on this machine train one model; options by ARGS="--rounds 5"
 	$(BIN)/midge demo $(ARGS)
 
-examples: install ## figures and pictures of all examples, for an hour; MNIST=DIR LETTERS=DIR
+examples: install ## figures and pictures of all examples, half an hour; MNIST=DIR LETTERS=DIR
 	$(EXAMPLE) xor_genetic --seeds 10 --write
 	$(EXAMPLE) letters --data $(LETTERS) --seeds 5 --write
 	$(EXAMPLE) digits_missing --data $(MNIST) --seeds 5 --write

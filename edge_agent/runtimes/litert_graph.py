@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from broker.layout import Layout
 from broker.litert import LiteRTBody
 from host.errors import WireError
+from host.quiet import stderr_closed
 
 # Adam has two vectors as long as theta and a counter; nothing known has more than four.
 MAX_OPTIMIZER_VECTORS = 4
@@ -53,9 +54,11 @@ class Graph:
     def restart(self, tflite: bytes) -> None:
         """Begin with a new interpreter, of the same functions; raises WireError when it is refused."""
         try:
-            interpreter = Interpreter(
-                model_content=tflite, num_threads=1, experimental_op_resolver_type=self._resolver
-            )
+            # It says each time which delegate it took.
+            with stderr_closed():
+                interpreter = Interpreter(
+                    model_content=tflite, num_threads=1, experimental_op_resolver_type=self._resolver
+                )
             self._runners = {name: interpreter.get_signature_runner(name) for name in self._inputs}
         except Exception as error:  # noqa: BLE001  LiteRT raises anything at damaged bytes
             raise _LiteRTError(_one_line(error)) from None
