@@ -48,7 +48,7 @@ def declined(device: Device, run: str, reason: DeclineReason, detail: str) -> No
 
 
 def _misfit_of(device: Device, run: Run) -> Misfit | None:
-    """Why this device, which lives, does not fit; what concerns the machine as a whole comes first."""
+    """Why this device, which lives, does not fit."""
     assert run.model is not None
     birth, beat, runtime = device.presence, device.heartbeat, run.model.runtime
     if beat is not None and beat.state is AgentState.DISPLACED:

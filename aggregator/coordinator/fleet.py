@@ -84,7 +84,7 @@ class Fleet:
             device.heard_at, device.heartbeat = now, heartbeat
         elif not device.presence.online or not self.alive(name, now):
             changes = {"online": True, "connection": heartbeat.connection}
-            device.presence = device.presence.model_copy(update=changes)
+            device.presence, device.declined = device.presence.model_copy(update=changes), None
             device.heard_at, device.heartbeat = now, heartbeat
         elif now - device.born_at > 2 * self.heartbeat_s:
             device.conflict = True

@@ -129,6 +129,16 @@ def test_who_declines_for_what_no_waiting_mends_is_asked_again_on_a_new_connecti
     assert why(world, chosen) == ""
 
 
+def test_a_new_connection_counts_as_such_from_its_first_heartbeat_on() -> None:
+    world = World(min_devices=2, quorum=1)
+    world.begin_training("a", "b")
+    decline(world, "a", DeclineReason.CONTRACT)
+    world.died("a")
+    world.beat("a", life=2)
+    world.born("a", life=2)
+    assert fit(world) == ["a", "b"]
+
+
 def test_who_declines_for_a_passing_reason_is_asked_again() -> None:
     world = World()
     world.begin_training("a", "b")
