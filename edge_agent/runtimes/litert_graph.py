@@ -59,7 +59,7 @@ class Graph:
                 interpreter = Interpreter(
                     model_content=tflite, num_threads=1, experimental_op_resolver_type=self._resolver
                 )
-            self._runners = {name: interpreter.get_signature_runner(name) for name in self._inputs}
+                self._runners = {name: interpreter.get_signature_runner(name) for name in self._inputs}
         except Exception as error:  # noqa: BLE001  LiteRT raises anything at damaged bytes
             raise _LiteRTError(_one_line(error)) from None
 
