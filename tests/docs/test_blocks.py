@@ -16,7 +16,6 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from aggregator.keras.determinism import be_deterministic
 from aggregator.plain import PlainTask
 from aggregator.settings import AggregatorSettings, TaskSettings
 from aggregator.strategies import registry as strategies
@@ -107,8 +106,10 @@ def test_settings_are_settings(block: Block, tmp_path: Path) -> None:
 @pytest.fixture
 def held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the tasks of the pages read, that is also where we are."""
+    from aggregator.keras.determinism import be_deterministic  # noqa: PLC0415  TensorFlow takes seconds
     from tests.docs.workshop import write_held_out  # noqa: PLC0415
 
+    be_deterministic()  # or tests that follow in this process no longer can
     write_held_out(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -137,8 +138,6 @@ def test_tasks_can_be_built_and_travel(block: Block, held_out: Path) -> None:
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("block", blocks_named("python", tasks=False))
 def test_other_python_runs(block: Block, held_out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if "import keras" in block.text:
-        be_deterministic()  # or tests that follow in this process no longer can
     if "load_model" in block.text:
         model = load(files(block.page)["visitors.py"], held_out).model
         model.save("model.keras")
