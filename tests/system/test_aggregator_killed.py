@@ -10,10 +10,9 @@ from tests.system.lab import DEVICES, Lab, Process
 ROUNDS = 2
 SETTINGS: dict[str, SettingValue] = {
     "rounds": ROUNDS,
-    "epochs": 10,
+    "epochs": 200,
     "strategy": "slow",
     "min_devices": 3,
-    "runtime": "keras",  # slower on twenty thousand examples, by as much as it takes to catch a phase
     "deadline_s": 3600.0,
 }
 FOREVER_S = "600"

@@ -9,6 +9,9 @@ import pytest
 
 from tests.system.lab import DEVICES, PATIENCE_S, Lab
 
+# Seconds, to be caught at it.
+STEPS = 100_000
+
 
 def save_now(lab: Lab) -> bytes:
     """Have the broker write its database, as it does by itself now and then."""
@@ -26,7 +29,7 @@ def save_now(lab: Lab) -> bytes:
 def test_nobody_believes_the_retained_messages_of_an_old_database(lab: Lab) -> None:
     lab.start_aggregator()
     lab.start_agents()
-    run = lab.start_run(rounds=3, min_devices=3, steps=10_000, runtime="keras", deadline_s=3600.0)
+    run = lab.start_run(rounds=3, min_devices=3, steps=STEPS, deadline_s=3600.0)
     lab.until(lambda seen: seen.get("devices/pi-1", {}).get("progress", 0) > 0)
     old = save_now(lab)
     lab.until_round(run, 2, "training")
@@ -48,7 +51,7 @@ def test_nobody_believes_the_retained_messages_of_an_old_database(lab: Lab) -> N
 def test_a_second_run_never_takes_an_update_of_the_first(lab: Lab) -> None:
     aggregator = lab.start_aggregator()
     agents = lab.start_agents()
-    first = lab.start_run(rounds=1, min_devices=3, steps=10_000, runtime="keras", deadline_s=3600.0, quorum=1)
+    first = lab.start_run(rounds=1, min_devices=3, steps=STEPS, deadline_s=3600.0, quorum=1)
     lab.until(lambda seen: seen.get("devices/pi-3", {}).get("progress", 0) > 0)
     aggregator.kill()
     # With nobody to take it, the update stays on the device.
