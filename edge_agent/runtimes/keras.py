@@ -40,11 +40,11 @@ class KerasRuntime:
 
     def __init__(self) -> None:
         _be_deterministic()
-        self._loaded: bytes | None = None
+        self._loaded: tuple[bytes, Layout] | None = None
 
     def load(self, program: bytes, layout: Layout) -> None:
         """Build and compile the model; the same program again costs nothing."""
-        if program == self._loaded:
+        if (program, layout) == self._loaded:
             return
         self._loaded = None
         keras.backend.clear_session()
@@ -56,7 +56,7 @@ class KerasRuntime:
         self._anchors = [tf.Variable(weight.value) for weight in self._model.trainable_weights]
         self._settled: bytes | None = None
         self._compile(_Compiled())
-        self._loaded = program
+        self._loaded = (program, layout)
 
     def train(
         self,
