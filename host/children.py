@@ -82,12 +82,10 @@ class Child:
             here = {"pipe": answer_end.fileno(), "parent": os.getpid()}
             self.send({**here, "nice": nice, "memory_bytes": memory_bytes})
         self.pid = self._process.pid
-        self._forwarder = threading.Thread(target=self._forward, args=(output,), daemon=True)
-        self._reader = threading.Thread(target=self._read, args=(answers,), daemon=True)
-        self._writer = threading.Thread(target=self._write, daemon=True)
-        sweeper = threading.Thread(target=self._sweep, daemon=True)
-        for thread in (self._forwarder, self._reader, self._writer, sweeper):
-            thread.start()
+        self._forwarder = _begin(self._forward, output)
+        self._reader = _begin(self._read, answers)
+        self._writer = _begin(self._write)
+        _begin(self._sweep)
 
     @property
     def alive(self) -> bool:
@@ -214,6 +212,12 @@ class _Allowance:
         else:
             self.left_out += size
         return fits
+
+
+def _begin(target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, daemon=True)
+    thread.start()
+    return thread
 
 
 def _signal_name(number: int) -> str:
