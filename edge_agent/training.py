@@ -301,7 +301,7 @@ def inspect_data(data: Json, *, nice: int, module: str = MODULE) -> Mapping[str,
     if answer.get("event") == "failed":
         raise DataError(_printable(str(answer.get("detail"))))
     if answer.get("event") != "inspected":
-        raise ChildError(f"the trainer answered nonsense when it looked at the data: {answer}")
+        raise ChildError(f"the trainer answered nonsense when it looked at the data: {str(answer)[:80]}")
     if not answer.get("examples"):
         raise DataError(f"{data['path']} holds no examples: look at [data] in the settings")
     return answer

@@ -54,9 +54,12 @@ def passes(
             order = random.permutation(count)
             yield np.resize(order, _epoch_rows(count, settings)) if full_batches else order
     else:
-        rows = rows_in_all(count, settings)
-        orders = [random.permutation(count) for _ in range(-(-rows // count))]
-        yield np.concatenate(orders)[:rows]
+        # All of it at once: what does not fit into memory fails here, before it is filled.
+        stream = np.empty(rows_in_all(count, settings), np.int64)
+        for start in range(0, len(stream), count):
+            part = stream[start : start + count]
+            part[:] = random.permutation(count)[: len(part)]
+        yield stream
 
 
 def rows_in_all(count: int, settings: TrainingSettings) -> int:

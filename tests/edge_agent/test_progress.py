@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from edge_agent.progress import BLOCK, Teller, TrainingTeller, evaluate
 from edge_agent.runtimes.base import MetricSums, OptimizerState, Progress, Trained
 
 THETA = np.array([2], np.float32)
-Json = dict[str, Any]
+Said = list[Mapping[str, Any]]
 
 
 class Clock:
@@ -26,14 +26,14 @@ class Clock:
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
     return clock
 
 
 @pytest.fixture
-def said() -> list[Json]:
+def said() -> Said:
     return []
 
 
@@ -57,7 +57,8 @@ class Summing:
 
     def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:
         self.parts.append(len(examples.x))
-        return {"sum": (theta[0] * examples.x.sum(dtype=np.float32), np.int64(len(examples.x)))}
+        sums: Any = (theta[0] * examples.x.sum(dtype=np.float32), np.int64(len(examples.x)))
+        return {"sum": sums}
 
 
 @pytest.mark.parametrize(
@@ -87,9 +88,7 @@ def test_evaluation_goes_by_whole_batches_with_a_sign_of_life_after_each_block(
     [(np.float32(0.5), 0.5), (1 + 1e-9, 1.0), (-1, 0.0), (float("nan"), 0.0), (float("inf"), 1.0)],
     ids=["numpy", "rounded", "negative", "nan", "inf"],
 )
-def test_whatever_a_runtime_says_is_told_as_a_fraction(
-    said: list[Json], fraction: float, told: float
-) -> None:
+def test_whatever_a_runtime_says_is_told_as_a_fraction(said: Said, fraction: float, told: float) -> None:
     for teller in (Teller, TrainingTeller):
         teller(100, said.append)(fraction)
         assert said[-1]["progress"] == told
@@ -97,7 +96,7 @@ def test_whatever_a_runtime_says_is_told_as_a_fraction(
 
 
 def test_little_is_told_between_beginning_and_end(
-    said: list[Json], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    said: Said, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "TOLD_EVERY_S", 10)
     telling = TrainingTeller(100, said.append)
@@ -110,7 +109,7 @@ def test_little_is_told_between_beginning_and_end(
     assert len(said) == len(signs) + 1
 
 
-def test_what_comes_after_training_leaves_progress_and_rate_as_they_were(said: list[Json]) -> None:
+def test_what_comes_after_training_leaves_progress_and_rate_as_they_were(said: Said) -> None:
     telling = TrainingTeller(100, said.append)
     telling.end()
     telling.again(0.5)
