@@ -51,9 +51,9 @@ def _data(settings: AgentSettings) -> tuple[ExitCode, str]:
 def _runtimes(_settings: AgentSettings) -> tuple[ExitCode, str]:
     if names := available():
         return ExitCode.OK, ", ".join(names)
-    return (
-        ExitCode.BAD_CONFIG,
-        "none is installed, so no task can be trained: pip install 'midge[keras-agent]'",
+    return ExitCode.BAD_CONFIG, (
+        "none can be used, so no task can be trained: LiteRT, which comes with midge, is for 64-bit systems "
+        "only; set up one of these, or pip install 'midge[keras-agent]'"
     )
 
 

@@ -122,13 +122,17 @@ class Context:
             self.offer_at = None
 
     def drop_work(self, state: AgentState) -> None:
-        """Leave the work in hand for another state; nothing of it is wanted any more."""
+        """Leave the work in hand for another state; nothing of it is wanted any more.
+
+        What asked for it must not come back by its being said again, not even after a restart.
+        """
         if self.state is FETCHING:
             self.add(do.StopFetching())
         elif self.state in {TRAINING, EVALUATING}:
             self.add(do.StopTraining())
         self.work = self.fetch_at = None
         self.enter(state)
+        self.keep()
 
     def offer_soon(self) -> None:
         """Offer what is pending at once, and then again and again from the shortest wait on."""

@@ -76,7 +76,6 @@ def announcement(c: Context, event: Announcement) -> None:
     if c.work is not None and not c.duty.still_wants(c.work.assignment, c.state):
         c.log(f"round {c.work.assignment.round} no longer wants our work: dropped")
         c.drop_work(IDLE)
-        c.keep()
     c.offer_soon()
 
 

@@ -38,7 +38,7 @@ class AgentSettings(BaseModel):
     trainer_silence_s: float = Field(
         default=600,
         gt=0,
-        description="how long the trainer may take to load, or for one step, or to evaluate",
+        description="how long the trainer may take to load, for one step, or to evaluate a thousand examples",
     )
 
     @field_validator("device")

@@ -1,8 +1,8 @@
 """The trainer, a child process of the agent: `python -m edge_agent.trainer`, JSON lines in and out.
 
-Verbs: `inspect`, `train`, `evaluate`, each answered by one `inspected`, `trained`, `evaluated` or `failed`,
-and `train` by `progress` and one `measured` in between. TensorFlow is imported by the first `train` or
-`evaluate` that needs it.
+Verbs: `inspect`, `train`, `evaluate`, each answered by one `inspected`, `trained`, `evaluated` or `failed`;
+the latter two by `progress` in between, and `train` by one `measured`. TensorFlow is imported by the first of
+them that needs it.
 """
 
 import errno
@@ -28,15 +28,14 @@ from edge_agent.data.fit import ContractError
 from edge_agent.data.settings import DataSettings
 from edge_agent.data.source import fingerprint, inspect, load
 from edge_agent.data.split import Split, split
+from edge_agent.progress import Teller, TrainingTeller, evaluate
 from edge_agent.runtimes.base import MetricSums, Runtime, check_honours
 from edge_agent.runtimes.order import rows_in_all
 from edge_agent.runtimes.registry import create
-from edge_agent.speed import Speedometer
 from host.children import Emit, Json, serve
 from host.errors import ConfigError, DataError, WireError
-from host.files import publish_file, write_atomic
+from host.files import publish_file, sync_file, write_atomic
 
-PROGRESS_EVERY_S = 0.05
 MAX_DETAIL = 300
 
 
@@ -109,24 +108,18 @@ class Trainer:
         runtime, layout, before = self._prepare(request)
         check_honours(runtime, request.runtime, request.settings)
         examples = self._examples(request)
-        keep = request.settings.optimizer_state == "keep"
-        optimizer = _read_state(request.state) if keep else ()
+        telling = TrainingTeller(rows_in_all(len(examples.training.x), request.settings), emit)
         began = time.monotonic()
-        progress = _Progress(rows_in_all(len(examples.training.x), request.settings), emit)
-        progress.tell(0)
-        trained = runtime.train(before, examples.training, request.settings, optimizer, progress)
+        trained = runtime.train(before, examples.training, request.settings, _read_state(request), telling)
         seconds = time.monotonic() - began
-        progress.end()
-        delta = _delta(before, trained.theta)
-        validation = (
-            runtime.evaluate(trained.theta, examples.validation) if len(examples.validation.x) else {}
-        )
+        telling.end()
+        delta, size = _delta(before, trained.theta), request.settings.batch_size
+        validation = evaluate(runtime, trained.theta, examples.validation, size, telling.again)
         write_atomic(request.update, encode_update(layout.digest, {DELTA: delta}))
-        if keep:
-            _write_state(request.state, trained.optimizer)
+        _write_state(request, trained.optimizer)
         return {
             "event": "trained",
-            "examples": trained.examples,
+            "examples": int(trained.examples),
             "metrics": _finite(trained.metrics),
             "validation": _finite(validation),
             "seconds": seconds,
@@ -137,8 +130,9 @@ class Trainer:
         runtime, _, theta = self._prepare(request)
         examples = self._examples(request)
         part = examples.validation if len(examples.validation.x) else examples.training
-        _Progress(len(part.x), emit).tell(0)
-        return {"event": "evaluated", "metrics": _finite(runtime.evaluate(theta, part))}
+        telling = Teller(len(part.x), emit)
+        sums = evaluate(runtime, theta, part, request.settings.batch_size, telling)
+        return {"event": "evaluated", "metrics": _finite(sums)}
 
     def _prepare(self, request: _Work) -> tuple[Runtime, Layout, Theta]:
         """Have the runtime load the program; its theta is as long as the one that is there."""
@@ -166,40 +160,6 @@ class Trainer:
         return self._data[1]
 
 
-class _Progress:
-    """Passes progress on, at most some times a second, and once how fast training is.
-
-    The agent ends a trainer that is silent for long.
-    """
-
-    def __init__(self, rows: int, emit: Emit) -> None:
-        self._rows, self._emit = rows, emit
-        self._began = self._told = time.monotonic()
-        self._speed = Speedometer(rows, self._began)
-
-    def __call__(self, fraction: float) -> None:
-        now = time.monotonic()
-        self._measured(self._speed.passed(fraction, now))
-        if now - self._told >= PROGRESS_EVERY_S:
-            self.tell(fraction)
-
-    def tell(self, fraction: float) -> None:
-        """Pass it on in any case, where something begins that may take long."""
-        self._told = time.monotonic()
-        seconds = self._told - self._began
-        rate = fraction * self._rows / seconds if seconds else 0.0
-        self._emit({"event": "progress", "progress": fraction, "examples_per_s": rate})
-
-    def end(self) -> None:
-        """Training is over; measuring may still take long."""
-        self._measured(self._speed.ended(time.monotonic()))
-        self.tell(1)
-
-    def _measured(self, examples_per_s: float | None) -> None:
-        if examples_per_s is not None:
-            self._emit({"event": "measured", "examples_per_s": examples_per_s})
-
-
 def _read_theta(path: Path, layout: Layout) -> Theta:
     """Raw little-endian float32[P]; raises WireError when it has not the layout's length."""
     size = path.stat().st_size
@@ -217,9 +177,10 @@ def _delta(before: Theta, after: Theta) -> Theta:
     return delta
 
 
-def _read_state(path: Path) -> list[AnyArray]:
-    """Kept optimizer state; empty, to begin afresh, when there is none or it is damaged."""
-    if not path.exists():
+def _read_state(request: TrainRequest) -> list[AnyArray]:
+    """Kept optimizer state; empty, to begin afresh, when none is asked for, or there, or it is damaged."""
+    path = request.state
+    if request.settings.optimizer_state != "keep" or not path.exists():
         return []
     try:
         with np.load(path, allow_pickle=False) as kept:
@@ -229,16 +190,20 @@ def _read_state(path: Path) -> list[AnyArray]:
         return []
 
 
-def _write_state(path: Path, arrays: Sequence[AnyArray]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, *arrays)
-    publish_file(temporary, path)
+def _write_state(request: TrainRequest, arrays: Sequence[AnyArray]) -> None:
+    """Keep it, when that is asked for."""
+    if request.settings.optimizer_state == "keep":
+        temporary = request.state.with_name(f".{request.state.name}.tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, *arrays)
+        sync_file(temporary)
+        publish_file(temporary, request.state)
 
 
 def _finite(metrics: MetricSums) -> dict[str, tuple[float, float]]:
     """Leave out what cannot travel: a loss may overflow although the weights are finite."""
-    return {name: pair for name, pair in metrics.items() if all(map(math.isfinite, pair))}
+    pairs = {name: (float(value), float(weight)) for name, (value, weight) in metrics.items()}
+    return {name: pair for name, pair in pairs.items() if all(map(math.isfinite, pair))}
 
 
 def _failed(error: Exception) -> Json:
@@ -254,7 +219,9 @@ def _detail(error: Exception) -> str:
         limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
         allowed = "" if limit == resource.RLIM_INFINITY else f" of {limit} bytes (trainer_memory_bytes)"
         return f"out of the memory{allowed} that the trainer may take: {error}".removesuffix(": ")
-    lines = [line for line in str(error).strip().splitlines() if not line.lstrip().startswith("[[")]
+    # Of all errors, only this one says no more than the key.
+    text = f"no {error} is there" if isinstance(error, KeyError) else str(error)
+    lines = [line for line in text.strip().splitlines() if not line.lstrip().startswith("[[")]
     return (lines or [type(error).__name__])[-1]
 
 

@@ -154,10 +154,10 @@ class Trainer:
             self._ear.ask()
             self._child.send(request)
         except OSError as error:
-            self._job = self._until = None
-            return [TrainerDied(job.job, f"it cannot be started: {error}"[:MAX_DETAIL])]
+            self.stop()
+            return [TrainerDied(job.job, _printable(f"it cannot be started: {error}"))]
         except ValueError as error:
-            self._job = self._until = None
+            self._rest(now, warm=True)
             return [_failed(job, DeclineReason.CONTRACT, f"the trainer cannot be asked: {error}")]
         return []
 
@@ -174,7 +174,7 @@ class Trainer:
         job = self._job
         if said.message is None:
             self._child = self._job = self._until = None
-            return TrainerDied(job.job, said.ended) if job else None
+            return TrainerDied(job.job, _printable(said.ended)) if job else None
         if job is None:
             return None
         self._ear.understood()
@@ -200,8 +200,9 @@ class Trainer:
         if job is None:
             return None
         detail = (
-            f"the trainer said nothing for {self._silence_s:g} s and was ended; if loading, a step or an "
-            "evaluation takes that long on this device, raise trainer_silence_s in its settings"
+            f"the trainer said nothing for {self._silence_s:g} s and was ended; if loading, a step or the "
+            "evaluation of a thousand examples takes that long on this device, raise trainer_silence_s in "
+            "its settings"
         )
         return _failed(job, DeclineReason.TRAINING_FAILED, detail)
 
@@ -268,7 +269,7 @@ class Trainer:
         try:
             update = self._store.take_update(asked.theta.chunk_bytes)
         except StorageError as error:
-            return TrainingFailed(job, DeclineReason.DISK, str(error)[:MAX_DETAIL])
+            return TrainingFailed(job, DeclineReason.DISK, _printable(str(error)))
         return Trained(job, update, spoken.examples, spoken.metrics, spoken.validation, spoken.seconds)
 
 
@@ -283,7 +284,12 @@ def _is_unsound(outcome: Outcome) -> bool:
 
 
 def _failed(job: Train | Evaluate, reason: DeclineReason, detail: str) -> TrainingFailed:
-    return TrainingFailed(job.job, reason, detail[:MAX_DETAIL])
+    return TrainingFailed(job.job, reason, _printable(detail))
+
+
+def _printable(detail: str) -> str:
+    """Fit for logs and messages: a child says anything, and a file's name may hold bytes that are no text."""
+    return "".join(char if char.isprintable() else "?" for char in detail[:MAX_DETAIL])
 
 
 def inspect_data(data: Json, *, nice: int, module: str = MODULE) -> Mapping[str, Any]:
@@ -293,9 +299,9 @@ def inspect_data(data: Json, *, nice: int, module: str = MODULE) -> Mapping[str,
     """
     answer = ask_once(module, {"verb": "inspect", "data": data}, INSPECT_S, nice=nice)
     if answer.get("event") == "failed":
-        raise DataError(str(answer.get("detail")))
+        raise DataError(_printable(str(answer.get("detail"))))
     if answer.get("event") != "inspected":
-        raise ChildError(f"the trainer answered nonsense when it looked at the data: {answer}")
+        raise ChildError(f"the trainer answered nonsense when it looked at the data: {str(answer)[:80]}")
     if not answer.get("examples"):
         raise DataError(f"{data['path']} holds no examples: look at [data] in the settings")
     return answer

@@ -16,16 +16,24 @@ def begin_what_is_asked(c: Context) -> None:
     asked = c.duty.asked(c.kept)
     if asked is None:
         return
-    if asked.runtime not in c.runtimes:
-        c.decline(asked, DeclineReason.RUNTIME, f"its runtime {asked.runtime} is not installed")
-    elif asked.program.size > MAX_PROGRAM_BYTES:
-        detail = f"program of {asked.program.size} bytes, at most {MAX_PROGRAM_BYTES} are read"
-        c.decline(asked, DeclineReason.PROGRAM, detail)
-    elif (lacking := c.misfit(asked)) is None:
+    hindrance = _hindrance(c, asked)
+    if hindrance is None:
         _begin(c, asked)
     elif asked.phase is AssignmentPhase.TRAINING:
-        c.decline(asked, DeclineReason.NEEDS, lacking.why)
+        c.decline(asked, *hindrance)
     # Evaluating names nobody: whom the task cannot use leaves it to the others, and is not waited for.
+
+
+def _hindrance(c: Context, asked: Assignment) -> tuple[DeclineReason, str] | None:
+    """Why we cannot do what is asked; found before anything is fetched."""
+    if asked.runtime not in c.runtimes:
+        here = ", ".join(c.runtimes) or "none"
+        return DeclineReason.RUNTIME, f"its runtime {asked.runtime} is not installed; there is: {here}"
+    if asked.program.size > MAX_PROGRAM_BYTES:
+        detail = f"program of {asked.program.size} bytes, at most {MAX_PROGRAM_BYTES} are read"
+        return DeclineReason.PROGRAM, detail
+    lacking = c.misfit(asked)
+    return lacking and (DeclineReason.NEEDS, lacking.why)
 
 
 def _begin(c: Context, asked: Assignment) -> None:

@@ -34,6 +34,8 @@ HINTS: Mapping[int, str] = {
 }
 # Between two messages: a child that talks without end fills its pipe and waits, instead of keeping us busy.
 PAUSE_S = 0.005
+# And so many lines of what it prints are read in one go.
+LINES_IN_A_ROW = 64
 # Of what a child prints, this much is passed on at once, and this much a second from then on.
 PRINTED_BYTES = 256 << 10
 PRINTED_BYTES_PER_S = 4 << 10
@@ -77,15 +79,13 @@ class Child:
                 answers.close()
                 output.close()
                 raise
-            self.pid = self._process.pid
-            self._forwarder = threading.Thread(target=self._forward, args=(output,), daemon=True)
-            self._reader = threading.Thread(target=self._read, args=(answers,), daemon=True)
-            self._writer = threading.Thread(target=self._write, daemon=True)
             here = {"pipe": answer_end.fileno(), "parent": os.getpid()}
             self.send({**here, "nice": nice, "memory_bytes": memory_bytes})
-        sweeper = threading.Thread(target=self._sweep, daemon=True)
-        for thread in (self._forwarder, self._reader, self._writer, sweeper):
-            thread.start()
+        self.pid = self._process.pid
+        self._forwarder = _begin(self._forward, output)
+        self._reader = _begin(self._read, answers)
+        self._writer = _begin(self._write)
+        _begin(self._sweep)
 
     @property
     def alive(self) -> bool:
@@ -179,7 +179,9 @@ class Child:
     def _forward(self, output: IO[bytes]) -> None:
         allowance = _Allowance(PRINTED_BYTES, PRINTED_BYTES_PER_S)
         with output:
-            while line := output.readline(PRINTED_LINE_BYTES):
+            for number, line in enumerate(iter(lambda: output.readline(PRINTED_LINE_BYTES), b""), 1):
+                if number % LINES_IN_A_ROW == 0 and not self._killed:
+                    time.sleep(PAUSE_S)
                 text = line.decode(errors="replace")
                 if text.strip():
                     self._last_lines.append(text.strip()[:300])
@@ -210,6 +212,12 @@ class _Allowance:
         else:
             self.left_out += size
         return fits
+
+
+def _begin(target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, daemon=True)
+    thread.start()
+    return thread
 
 
 def _signal_name(number: int) -> str:
@@ -311,7 +319,10 @@ def _confine(memory_bytes: int | None) -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        # Nobody can raise a limit that is lower already, such as LimitDATA= of a unit.
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

@@ -83,7 +83,8 @@ class Runtime(Protocol):
     def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:
         """Metrics of the weights `theta`, float32[P], on `examples`, as (sum, weight) by name.
 
-        Sums over two parts of the examples MUST add up to the sums over both.
+        Sums over two parts of the examples MUST add up to the sums over both: it is called for a thousand
+        or so at a time, in whole batches, so that the agent hears that the trainer lives.
         """
 
 

@@ -26,8 +26,7 @@ from broker.messages import TrainingSettings
 from broker.program import KerasBody, has_batch_statistics
 from edge_agent.data.examples import Examples
 from edge_agent.runtimes.base import MetricSums, OptimizerState, Progress, Trained
-from edge_agent.runtimes.order import passes, steps_in_all
-from edge_agent.runtimes.rates import rate_of_step
+from edge_agent.runtimes.order import Course
 from host.errors import ConfigError, WireError
 
 EVALUATION_BATCH = 64
@@ -40,11 +39,11 @@ class KerasRuntime:
 
     def __init__(self) -> None:
         _be_deterministic()
-        self._loaded: bytes | None = None
+        self._loaded: tuple[bytes, Layout] | None = None
 
     def load(self, program: bytes, layout: Layout) -> None:
         """Build and compile the model; the same program again costs nothing."""
-        if program == self._loaded:
+        if (program, layout) == self._loaded:
             return
         self._loaded = None
         keras.backend.clear_session()
@@ -56,7 +55,7 @@ class KerasRuntime:
         self._anchors = [tf.Variable(weight.value) for weight in self._model.trainable_weights]
         self._settled: bytes | None = None
         self._compile(_Compiled())
-        self._loaded = program
+        self._loaded = (program, layout)
 
     def train(
         self,
@@ -72,27 +71,24 @@ class KerasRuntime:
         Where the model has batch statistics, it is refilled or dropped as `short_batch` says. The loss is
         without the proximal term.
         """
-        full = {"full_batches": self._batch_statistics}
-        count = len(examples.x)
-        steps, seen = steps_in_all(count, settings, **full), np.zeros(count, bool)
+        course = Course(len(examples.x), settings, full_batches=self._batch_statistics)
         base = self._base_rate(settings)
         self._make_ready(theta, settings, optimizer)
 
         def before(step: int) -> None:
             if base is not None:
-                self._model.optimizer.learning_rate = rate_of_step(base, settings.schedule, step, steps)
+                self._model.optimizer.learning_rate = course.rate(base, step)
 
-        following = _Following(before, lambda step: progress((step + 1) / steps))
-        for rows in passes(count, settings, **full):
+        following = _Following(before, lambda step: progress((step + 1) / course.steps))
+        for rows in course:
             batches = Batches(examples, settings.batch_size, rows)
             history = self._model.fit(batches, shuffle=False, verbose=0, callbacks=[following])
-            seen[rows] = True
         metrics = {
             name: (float(values[-1]) * len(rows), float(len(rows)))
             for name, values in history.history.items()
         }
         kept = [np.asarray(variable) for variable in self._model.optimizer.variables]
-        return Trained(self._weights(), metrics, int(seen.sum()), kept)
+        return Trained(self._weights(), metrics, course.examples, kept)
 
     def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:
         """Mean times count of each compiled metric.

@@ -14,8 +14,7 @@ from edge_agent.data.examples import AnyArray, Examples
 from edge_agent.runtimes.base import MetricSums, OptimizerState, Progress, Trained
 from edge_agent.runtimes.litert_graph import Arrays, Graph, target_dtype
 from edge_agent.runtimes.litert_steps import functions_for, step_of
-from edge_agent.runtimes.order import passes, steps_in_all
-from edge_agent.runtimes.rates import rate_of_step
+from edge_agent.runtimes.order import Course
 from edge_agent.runtimes.reseed import reseeded
 from host.errors import WireError
 
@@ -55,22 +54,19 @@ class LiteRTRuntime:
         Dropout follows from the seed, but is not Keras' own. The loss is without the proximal term.
         """
         self._check(theta, settings)
-        full = {"full_batches": self._body.batch_statistics}
-        count, opt = len(examples.x), self._beginning(optimizer)
-        steps, seen = steps_in_all(count, settings, **full), np.zeros(count, bool)
+        course = Course(len(examples.x), settings, full_batches=self._body.batch_statistics)
         self._make_ready(settings)
         take = step_of(self._graph, self._layout, theta, settings)
-        base, done = settings.learning_rate or self._body.learning_rate, 0
-        for rows in passes(count, settings, **full):
+        opt, done = self._beginning(optimizer), 0
+        base = settings.learning_rate or self._body.learning_rate
+        for rows in course:
             loss = 0.0
             for batch in self._batches(examples, rows):
-                rate = rate_of_step(base, settings.schedule, done, steps)
-                theta, opt, mean = take(theta, opt, rate, batch.arrays)
+                theta, opt, mean = take(theta, opt, course.rate(base, done), batch.arrays)
                 loss += batch.rows * mean
                 done += 1
-                progress(done / steps)
-            seen[rows] = True
-        return Trained(theta, {LOSS: (loss, float(len(rows)))}, int(seen.sum()), (opt,))
+                progress(done / course.steps)
+        return Trained(theta, {LOSS: (loss, float(len(rows)))}, course.examples, (opt,))
 
     def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:
         """Sums of the program's metrics, which add up exactly; a regulariser counts once an example."""

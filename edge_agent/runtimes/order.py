@@ -1,4 +1,4 @@
-"""In what order examples are trained on: all of it follows from the seed."""
+"""In what order examples are trained on, and how fast: all of it follows from the settings."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broker.messages import TrainingSettings
+from edge_agent.runtimes.rates import rate_of_step
 from host.errors import DataError
+
+
+class Course:
+    """One training: the rows of its passes, and how many steps and different examples they come to.
+
+    Raises DataError when nothing would be left to train on.
+    """
+
+    def __init__(self, count: int, settings: TrainingSettings, *, full_batches: bool) -> None:
+        self._passes = passes(count, settings, full_batches=full_batches)
+        self._schedule = settings.schedule
+        self._seen = np.zeros(count, bool)
+        self.steps = steps_in_all(count, settings, full_batches=full_batches)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        """Go through it, once."""
+        for rows in self._passes:
+            self._seen[rows] = True
+            yield rows
+
+    @property
+    def examples(self) -> int:
+        """How many different ones there were up to now."""
+        return int(self._seen.sum())
+
+    def rate(self, base: float, step: int) -> float:
+        """The learning rate of a step, from 0."""
+        return rate_of_step(base, self._schedule, step, self.steps)
 
 
 def passes(
@@ -25,9 +54,12 @@ def passes(
             order = random.permutation(count)
             yield np.resize(order, _epoch_rows(count, settings)) if full_batches else order
     else:
-        rows = rows_in_all(count, settings)
-        orders = [random.permutation(count) for _ in range(-(-rows // count))]
-        yield np.concatenate(orders)[:rows]
+        # All of it at once: what does not fit into memory fails here, before it is filled.
+        stream = np.empty(rows_in_all(count, settings), np.int64)
+        for start in range(0, len(stream), count):
+            part = stream[start : start + count]
+            part[:] = random.permutation(count)[: len(part)]
+        yield stream
 
 
 def rows_in_all(count: int, settings: TrainingSettings) -> int:

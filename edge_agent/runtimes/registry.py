@@ -24,7 +24,7 @@ def available() -> tuple[str, ...]:
 
 
 def create(name: str) -> "Runtime":
-    """Make the runtime called `name`; raises ConfigError when it is unknown or what it needs is missing."""
+    """Make the runtime called `name`; raises ConfigError when it is unknown, lacks a package, or fails."""
     points = entry_points(group=GROUP, name=name)
     if not points:
         raise ConfigError(
@@ -35,8 +35,11 @@ def create(name: str) -> "Runtime":
         raise ConfigError(f"runtime {name!r} needs {' and '.join(missing)}: install them on this device")
     try:
         runtime: Runtime = point.load()()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"runtime {name!r} ({point.value}) cannot be loaded: {error}") from error
+    except Exception as error:  # a user's module may raise anything
+        raise ConfigError(
+            f"runtime {name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}; "
+            "mend or reinstall its package on this device"
+        ) from error
     return runtime
 
 

@@ -17,6 +17,8 @@ def handle(request: Json, emit: Emit) -> None:
     behaviour = Path(request["theta"]).read_text().strip("-")
     if behaviour == "fail":
         emit({"event": "failed", "reason": "contract", "detail": "labels outside of the classes"})
+    elif behaviour == "garble":
+        emit({"event": "failed", "reason": "data", "detail": "caf\udce9.png"})
     elif behaviour == "die":
         os._exit(3)
     elif behaviour == "nonsense":

@@ -157,6 +157,14 @@ def test_dropped_work_does_not_come_back_with_an_old_announcement_after_a_restar
     assert [type(effect) for effect in again.effects] == [effects.Reject]
 
 
+def test_declined_work_does_not_come_back_with_an_old_announcement_after_a_restart(world: World) -> None:
+    world.begin_training()
+    world.tell(announcement(2, assignment()), events.TrainingFailed(1, DeclineReason.DATA, "empty"))
+    again = restarted(world)
+    again.tell(announcement(1, assignment()))
+    assert [type(effect) for effect in again.effects] == [effects.Reject]
+
+
 def test_done_work_does_not_come_back_with_an_old_announcement_after_a_restart(world: World) -> None:
     world.begin_uploading()
     world.tell(receipt(), announcement(2, assignment(2)))
@@ -435,7 +443,9 @@ def test_a_round_that_is_evaluated_is_left_to_others_without_a_word_by_who_lacks
 ) -> None:
     world.tell(events.Connected(OURS), needy(1, "evaluating", tags=("indoor",)))
     assert (state(world), world.said(topics.REPORT)) == ("idle", [])
-    world.tell(needy(2, "evaluating", examples=7))
+    world.tell(announcement(3, assignment(2, "evaluating", runtime="torch")))
+    assert (state(world), world.said(topics.REPORT)) == ("idle", [])
+    world.tell(needy(3, "evaluating", examples=7))
     assert state(world) == "fetching"
 
 

@@ -222,6 +222,7 @@ def test_heartbeats_go_on_while_training_and_a_dropped_round_kills_the_trainer(
     ("behaviour", "reason", "detail"),
     [
         ("fail", "contract", "labels outside of the classes"),
+        ("garble", "data", "caf?.png"),
         ("die", "training-failed", "exit status 3"),
         ("nonsense", "training-failed", "the trainer's answer"),
     ],

@@ -208,6 +208,24 @@ def test_a_contract_too_large_to_hand_over_fails_the_job_only(bench: Callable[..
     (failed,) = here.trainer.start(Train(1, asked, asked.settings), 0)
     assert isinstance(failed, TrainingFailed)
     assert failed.reason is DeclineReason.CONTRACT
+    assert here.trainer.fire(600) is None
+    assert here.trainer.pid is None
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [("caf\udce9.png", "caf?.png"), ("\x1b[2Jone\ntwo", "?[2Jone?two"), ("é" * 999, "é" * 300)],
+    ids=["no text", "for a terminal", "long"],
+)
+def test_what_a_trainer_says_is_made_fit_for_logs_and_messages(
+    bench: Callable[..., Bench], detail: str, told: str
+) -> None:
+    here = bench()
+    here.train(1, "hang")
+    outcome = here.trainer.understand(
+        TrainerSaid(1, {"event": "failed", "reason": "data", "detail": detail}), 0
+    )
+    assert outcome == TrainingFailed(1, DeclineReason.DATA, told)
 
 
 def test_a_silent_trainer_is_ended_and_its_job_fails_for_good(bench: Callable[..., Bench]) -> None:

@@ -4,15 +4,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from host import children
-from host.children import MAX_LINE_BYTES, PRINTED_BYTES, Child
+from host.children import LINES_IN_A_ROW, MAX_LINE_BYTES, PAUSE_S, PRINTED_BYTES, Child
 
 WAIT_S = 30
 OPEN_FILES = Path("/proc/self/fd")
@@ -58,6 +60,9 @@ def handle(request, emit):
             oom = pathlib.Path("/proc/self/oom_score_adj").read_text().strip()
             dump, memory = map(resource.getrlimit, (resource.RLIMIT_CORE, resource.RLIMIT_DATA))
             emit({"oom": oom, "dump": dump[1], "memory": memory[1]})
+        case "chatter":
+            os.write(2, b"y\\n" * request["lines"])
+            sys.exit(7)
         case "take":
             try:
                 bytearray(request["size"])
@@ -265,6 +270,18 @@ def test_the_memory_of_a_child_is_limited_and_it_is_the_first_to_go(start: Start
         assert seen.message() == {"fits": fits}
 
 
+def test_a_lower_limit_that_the_system_sets_stays() -> None:
+    program = (
+        "from resource import RLIMIT_DATA, getrlimit, setrlimit\n"
+        "from host.children import _confine\n"
+        "setrlimit(RLIMIT_DATA, (1 << 30, 1 << 30))\n"
+        "_confine(8 << 30)\n"
+        "print(getrlimit(RLIMIT_DATA) == (1 << 30, 1 << 30))\n"
+    )
+    said = subprocess.check_output([sys.executable, "-c", program], cwd=PROJECT, text=True)
+    assert said == "True\n"
+
+
 @pytest.mark.parametrize(
     ("number", "how"),
     [
@@ -285,6 +302,16 @@ def test_of_what_a_child_prints_without_end_a_part_is_passed_on_and_its_end_is_t
     start().send({"verb": "shout", "size": 100_000_000})
     assert seen.exit() == "exit status 7: the end"
     assert PRINTED_BYTES // 2 < len(capfd.readouterr().err) < 2 * PRINTED_BYTES
+
+
+def test_a_child_that_prints_line_after_line_is_read_with_pauses(
+    start: Start, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(children, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    start().send({"verb": "chatter", "lines": 50 * LINES_IN_A_ROW})
+    assert seen.exit() == "exit status 7: y"
+    assert pauses == [PAUSE_S] * 50
 
 
 def test_the_child_of_a_killed_parent_ends_in_the_middle_of_its_work(start: Start) -> None:

@@ -25,6 +25,12 @@ def test_steps_are_a_stream_of_whole_orders_cut_to_length(steps: int, batch_size
     assert np.bincount(stream, minlength=10).max() <= -(-rows // 10)
 
 
+def test_more_steps_than_memory_can_list_are_refused_before_it_is_filled() -> None:
+    settings = TrainingSettings(epochs=None, steps=100_000_000, batch_size=1_000_000)
+    with pytest.raises(MemoryError):
+        next(passes(10, settings))
+
+
 def test_an_epochs_last_batch_is_refilled_from_the_start_of_its_order() -> None:
     settings = TrainingSettings(epochs=2, batch_size=8)
     for short, full in zip(passes(20, settings), passes(20, settings, full_batches=True), strict=True):

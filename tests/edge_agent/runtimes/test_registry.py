@@ -14,12 +14,13 @@ PROJECT = Path(__file__).parents[3]
 def users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runtimes as a user would install them, one of which cannot be imported."""
     (tmp_path / "own_runtime.py").write_text("class Own:\n    pass\n")
+    (tmp_path / "broken_runtime.py").write_text("class Broken:\n    def __init__(self):\n        {}['gpu']\n")
     info = tmp_path / "own-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[midge.runtimes]\nown = own_runtime:Own\nabsent = own_runtime:Absent\n"
-        "needy = edge_agent.runtimes.keras:KerasRuntime\n"
+        "needy = edge_agent.runtimes.keras:KerasRuntime\nbroken = broken_runtime:Broken\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -45,6 +46,8 @@ def test_a_runtime_that_cannot_be_made_says_why() -> None:
         create("no-such")
     with pytest.raises(ConfigError, match=r"own_runtime:Absent.*cannot be loaded"):
         create("absent")
+    with pytest.raises(ConfigError, match="cannot be loaded: KeyError: 'gpu'; mend or reinstall"):
+        create("broken")
 
 
 def test_listing_runtimes_loads_nothing_heavy() -> None:
