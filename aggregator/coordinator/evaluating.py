@@ -88,29 +88,29 @@ def _decline(c: Context, current: Round, event: on.DeviceReport, reason: Decline
     c.records.append(Declined(run.run, current.number, event.device, reason, event.report.detail))
 
 
-def record_outcome(c: Context) -> None:
-    """Note how the round ended."""
+def record_outcome(c: Context, unfinished: str) -> bool:
+    """Note how the round ended, and why its evaluation did not finish; whether it reached the run's rule."""
     run, current, model = c.open_round()
-    outcome = RoundOutcome.COMPLETED if _evaluated_well(current) else RoundOutcome.UNEVALUATED
-    late = "" if _evaluated_well(current) else "the evaluator did not finish in time"
-    reached = f"reached {run.settings.stop_when}" if _good_enough(c) else ""
+    good_enough = _good_enough(c)
+    late = "" if current.centrally_evaluated else unfinished
+    reached = f"reached {run.settings.stop_when}" if good_enough else ""
     c.records.append(
         RoundClosed(
             run=run.run,
             round=current.number,
-            outcome=outcome,
+            outcome=RoundOutcome.COMPLETED if _evaluated_well(current) else RoundOutcome.UNEVALUATED,
             reason=current.evaluation_failed or late or reached,
             theta=model.theta,
             metrics=current.metrics,
             federated=_federated(current),
         )
     )
+    return good_enough
 
 
 def _close(c: Context) -> None:
     run, _, _ = c.open_round()
-    record_outcome(c)
-    good_enough = _good_enough(c)
+    good_enough = record_outcome(c, "the evaluator did not finish in time")
     run.round, run.abandoned_in_a_row = None, 0
     run.completed += 1
     if good_enough or run.completed >= run.settings.rounds:

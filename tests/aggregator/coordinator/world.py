@@ -352,7 +352,7 @@ class World:
         assert due is None or exact is None or due <= exact
         core._c.effects, core._c.records = [], []
         core._advance()
-        assert core._c.effects == core._c.records == []
+        assert (core._c.effects, core._c.records) == ([], [])
         assert core.snapshot() == before
 
     def _check_restore(self) -> None:
