@@ -9,6 +9,25 @@ from broker.monitor import Means, means
 SHOWN_DEVICES = 10
 
 
+class Patience:
+    """Tells once of each wait for devices, when they had the time to be heard."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._since: float | None = None
+        self._told = False
+
+    def tell(self, why: str, now: float) -> bool:
+        """Whether to tell `why` a run waits, now; it is empty while none does."""
+        if not why:
+            self._since, self._told = None, False
+            return False
+        self._since = now if self._since is None else self._since
+        tells = not self._told and now - self._since >= self._patience_s
+        self._told |= tells
+        return tells
+
+
 def narrate(record: Record) -> tuple[int, str]:  # noqa: PLR0911 - one line a kind of record
     """The level and the line for a record."""
     match record:

@@ -39,9 +39,11 @@ class RunSettings(BaseModel):
     )
 
     fraction: float = Field(
-        default=1.0, gt=0, le=1, description="part of the live devices that a round aims for"
+        default=1.0, gt=0, le=1, description="part of the devices that fit, for which a round aims"
     )
-    min_devices: Devices = Field(default=1, description="live devices without which no round opens")
+    min_devices: Devices = Field(
+        default=1, description="devices that live and fit, without which no round opens"
+    )
     target: Devices | None = Field(default=None, description="updates that close a round; None: by fraction")
     over_selection: float = Field(
         default=1.0, ge=1, le=10, description="devices invited for each update aimed for"

@@ -10,12 +10,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.core import Coordinator
 from aggregator.intake import IntakeLimits
 from aggregator.ledger import Ledger
-from aggregator.narrate import narrate
+from aggregator.narrate import Patience, narrate
 from aggregator.operators import Operators
 from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
@@ -32,7 +34,7 @@ from broker.session import Session
 from broker.signing import Signer
 from broker.topics import Address, Branch
 from broker.wire import decode
-from host.errors import WireError
+from host.errors import ConfigError, WireError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
 from host.notify import Notifier
@@ -50,6 +52,8 @@ class Service:
         self._settings = settings
         self._notifier = notifier
         settings.folder.mkdir(parents=True, exist_ok=True)
+        signer = Signer(settings.signing_key)
+        log.info("announcements are signed; devices pin aggregator_key = %s", signer.public_key)
         self._ledger = Ledger(settings.folder / "ledger.sqlite")
         self._number = self._ledger.next_session(time.time())
         self._version = version("midge")
@@ -61,8 +65,6 @@ class Service:
         self._unreadable = 0
         self._readers = self._reader_table()
         self._session = self._new_session()
-        signer = Signer(settings.signing_key)
-        log.info("announcements are signed; devices pin aggregator_key = %s", signer.public_key)
         self._post = Post(
             self._session, self._topics, self._number, self._version, settings.heartbeat_s, signer
         )
@@ -74,6 +76,7 @@ class Service:
         self._watch = Watch(
             self._core, self._ledger, self._topics, self._post.document, self._dropped, WATCH_RATE_S
         )
+        self._patience = Patience(self._core.fleet.lost_after_s)
         self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
         self._deeds = self._deed_table()
 
@@ -115,7 +118,13 @@ class Service:
         snapshot, now = self._ledger.snapshot(), time.monotonic()
         if snapshot is None:
             return Coordinator(self._settings.heartbeat_s, now)
-        core = Coordinator.restore(snapshot, self._settings.heartbeat_s, now)
+        try:
+            core = Coordinator.restore(snapshot, self._settings.heartbeat_s, now)
+        except ValidationError:
+            raise ConfigError(
+                f"the ledger in {self._settings.folder} holds a run that another version of midge saved: "
+                "install that version and stop the run there, or choose another folder"
+            ) from None
         if core.run is not None:
             log.info("run %s goes on in phase %s, round %d", core.run.run, core.phase, core.run.last_round)
         return core
@@ -145,6 +154,8 @@ class Service:
             self._publisher.pump()
             self._post.pump()
             self._watch.look(now)
+            if self._patience.tell(self._watch.waits, now) and self._core.run is not None:
+                log.warning("run %s %s", self._core.run.run, self._watch.waits)
             self._notifier.alive()
             self._notifier.status(self._state())
 

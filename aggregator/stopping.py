@@ -37,7 +37,7 @@ class StopRule:
         return value >= self.bound if self.sign == ">=" else value <= self.bound
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.sign} {self.bound:g}"
+        return f"{self.metric} {self.sign} {str(self.bound).removesuffix('.0')}"
 
 
 def _number(text: str) -> float | None:

@@ -49,6 +49,8 @@ class Watch:
         self._publish = publish
         self._dropped = dropped
         self._rate_s = rate_s
+        self.waits = ""
+        """Why the run waits, as of the last look; empty while it does not wait for devices."""
         self._published: dict[str, tuple[Document, float]] = {}
         self._newest: RunSummary | None = next(iter(ledger.runs(1)), None)
         self._closed: tuple[str, RoundDocument] | None = None
@@ -89,6 +91,7 @@ class Watch:
         self._due = now + self._rate_s
         self._show(self._topics.topic(MONITOR_FEDERATION), self._federation(now), now)
         misfits = self._misfits(now)
+        self.waits = self._shortage(misfits)
         for name, device in self._core.fleet.devices.items():
             document = self._device(name, device, misfits.get(name), now)
             self._show(self._topics.topic(MONITOR_DEVICE, device=name), document, now)
@@ -101,7 +104,7 @@ class Watch:
             topic = self._topics.topic(MONITOR_RUN, run=self._newest.run)
             self._show(topic, _ended_run(self._newest), now)
         elif run is not None:
-            self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run, misfits), now)
+            self._show(self._topics.topic(MONITOR_RUN, run=run.run), self._run(run), now)
             if run.round is not None:
                 topic = self._topics.topic(MONITOR_ROUND, run=run.run, round=run.round.number)
                 left = {"seconds_left": self._core.seconds_left}
@@ -113,7 +116,7 @@ class Watch:
         if before is not None and now - before[1] < RENEWED_EVERY_S and before[0] == document:
             return
         timed |= {"at_unix_s": time.time(), "renewed_every_s": RENEWED_EVERY_S}
-        if self._publish(topic, document.model_copy(update=timed).model_dump_json().encode()):
+        if self._publish(topic, document.model_copy(update=timed).payload()):
             self._published[topic] = (document, now)
 
     def _federation(self, now: float) -> FederationDocument:
@@ -127,10 +130,8 @@ class Watch:
             messages_dropped=self._dropped(),
         )
 
-    def _run(self, run: Run, misfits: Misfits) -> RunDocument:
-        newest, waits = self._newest, run.phase is Phase.WAITING
-        if newest is None or newest.run != run.run:
-            newest = self._newest = next(iter(self._ledger.runs(1)), None)
+    def _run(self, run: Run) -> RunDocument:
+        newest = self._newest
         return RunDocument(
             run=run.run,
             task=run.task,
@@ -139,13 +140,19 @@ class Watch:
             rounds=run.settings.rounds,
             started_unix_s=newest.started_unix_s if newest else 0.0,
             metrics=newest.metrics if newest else {},
-            reason=run.paused or (shortage(misfits.values(), run.settings) if waits else ""),
+            reason=run.paused or self.waits,
         )
 
     def _misfits(self, now: float) -> Misfits:
         """Why devices are not selected; of nobody while there is no run that was prepared."""
         run = self._core.run
         return judged(self._core.fleet, run, now) if run is not None and run.model is not None else {}
+
+    def _shortage(self, misfits: Misfits) -> str:
+        run = self._core.run
+        if run is None or run.paused is not None or run.phase is not Phase.WAITING:
+            return ""
+        return shortage(misfits.values(), run.settings)
 
     def _round(self, run: Run, current: Round, now: float) -> RoundDocument:
         reports = [report for report in current.reports.values() if report is not None]

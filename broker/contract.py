@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broker.names import Finite, ShortText
 
+# Far more than there is, and far less than an announcement can carry.
+MAX_NEED = 1 << 50
 Extent = Annotated[int, Field(ge=1, le=1 << 24)]
 ClassName = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -29,9 +31,9 @@ class Needs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    memory_bytes: int = Field(default=0, ge=0, description="of the machine, as Linux counts it")
-    cores: int = Field(default=0, ge=0)
+    memory_bytes: int = Field(default=0, ge=0, le=MAX_NEED, description="of the machine, as Linux counts it")
+    cores: int = Field(default=0, ge=0, le=MAX_NEED)
     machine: ShortText = Field(default="", description="part of the birth's `machine`: `aarch64`, `Pi 4`")
     tags: tuple[ShortText, ...] = Field(default=(), max_length=32, description="the device has all of them")
-    examples: int = Field(default=1, ge=1, description="those for validation among them")
+    examples: int = Field(default=1, ge=1, le=MAX_NEED, description="those for validation among them")
     examples_per_s: Finite = Field(default=0.0, ge=0, description="trained with the run's program")

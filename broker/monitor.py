@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broker.names import DeviceId, Finite, MetricName, RoundNumber, RunId
 
+# Sessions have the broker keep from them what is larger than a chunk may be.
+MAX_DOCUMENT_BYTES = 1_000_000
+
 Means = dict[MetricName, Finite]
 
 
@@ -19,6 +22,10 @@ class Document(BaseModel):
 
     at_unix_s: float = Field(default=0.0, description="when it was written, by the aggregator's clock")
     renewed_every_s: float = Field(default=0.0, description="older than twice this: the aggregator is silent")
+
+    def payload(self) -> bytes:
+        """What is published: JSON."""
+        return self.model_dump_json().encode()
 
 
 class AggregatorDocument(Document):
@@ -51,8 +58,10 @@ class RunDocument(Document):
     round: int
     rounds: int
     started_unix_s: float
-    metrics: Means = Field(default_factory=dict, description="on the aggregator's held-out data")
-    federated: Means = Field(default_factory=dict, description="on the devices' own validation data")
+    metrics: Means = Field(
+        default_factory=dict,
+        description="newest on held-out data, or on the devices' own validation data where there is no other",
+    )
     reason: str = ""
 
 
@@ -83,6 +92,13 @@ class RoundDocument(Document):
     metrics: Means = Field(default_factory=dict)
     federated: Means = Field(default_factory=dict)
     bytes_up: int = Field(default=0, description="bytes of the accepted updates")
+
+    def payload(self) -> bytes:
+        """JSON; where that would be too large to send, participants go without their `validation`."""
+        whole = super().payload()
+        if len(whole) <= MAX_DOCUMENT_BYTES:
+            return whole
+        return self.model_dump_json(exclude={"participants": {"__all__": {"validation"}}}).encode()
 
 
 class DeviceDocument(Document):

@@ -41,8 +41,8 @@ def find_misfit(birth: Presence, needs: Needs, program: str) -> Misfit | None:
 
 def _misfits(birth: Presence, needs: Needs, speed: float) -> Iterator[Misfit]:
     if birth.examples < needs.examples:
-        needed = f", the task needs {needs.examples:,}" if birth.examples else ""
-        yield Misfit(Obstacle.EXAMPLES, f"holds {birth.examples or 'no'} examples{needed}")
+        has, needed = f"{birth.examples:,} examples", f"the task needs {needs.examples:,}"
+        yield Misfit(Obstacle.EXAMPLES, f"holds {has}, {needed}" if birth.examples else "holds no examples")
     if birth.memory_bytes < needs.memory_bytes:
         needed, has = _megabytes(needs.memory_bytes, math.ceil), _megabytes(birth.memory_bytes, math.floor)
         yield Misfit(Obstacle.MEMORY, f"needs {needed} of memory, has {has}")

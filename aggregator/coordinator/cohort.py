@@ -3,7 +3,7 @@
 import hashlib
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from aggregator.run_settings import RunSettings
@@ -32,17 +32,17 @@ def needed(settings: RunSettings) -> int:
     return max(settings.min_devices, settings.quorum or 1)
 
 
-def select(live: Sequence[str], settings: RunSettings, round_number: int) -> Selection:
-    """Choose among `live` (sorted); over-selection invites more than the target (arXiv 1902.01046, 2.3)."""
-    wanted = settings.target or max(needed(settings), round(settings.fraction * len(live)))
-    target = min(wanted, len(live), MAX_COHORT)
-    invited = min(len(live), MAX_COHORT, math.ceil(target * settings.over_selection))
+def select(fit: Collection[str], settings: RunSettings, round_number: int) -> Selection:
+    """Choose among those who fit; over-selection invites more than the target (arXiv 1902.01046, 2.3)."""
+    wanted = settings.target or max(needed(settings), round(settings.fraction * len(fit)))
+    target = min(wanted, len(fit), MAX_COHORT)
+    invited = min(len(fit), MAX_COHORT, math.ceil(target * settings.over_selection))
     chance = random.Random(round_seed(settings.seed, round_number))  # noqa: S311 - selection, no secret
-    cohort = tuple(sorted(chance.sample(list(live), invited)))
+    cohort = tuple(sorted(chance.sample(sorted(fit), invited)))
     return Selection(cohort, target, min(settings.quorum or math.ceil(target / 2), target))
 
 
-def replacements(pool: Sequence[str], count: int, settings: RunSettings, round_number: int) -> list[str]:
-    """Choose whom to invite in place of lost devices, among `pool` (sorted)."""
+def replacements(pool: Collection[str], count: int, settings: RunSettings, round_number: int) -> list[str]:
+    """Choose whom to invite in place of lost devices."""
     chance = random.Random(round_seed(settings.seed, round_number) + 1)  # noqa: S311 - selection, no secret
-    return chance.sample(list(pool), min(count, len(pool)))
+    return chance.sample(sorted(pool), min(count, len(pool)))

@@ -31,6 +31,8 @@ class Context:
         self.now = now
         self.deadline: float | None = None
         self.published = False
+        self.news = True
+        """Whether the event can change who lives, who fits, or what the phase waits for."""
         self.records: list[Record] = []
         self.effects: list[do.Effect] = []
 
@@ -114,7 +116,8 @@ class Context:
         self.go(run, Phase.IDLE, reason)
         self.records.append(RunEnded(run.run, outcome, reason))
         self.run, self.published = None, False
-        self.effects += [do.Announce(None), do.RetractBlobs(()), do.WriteHistory(run.run)]
+        self._say(do.Announce(None))
+        self.effects += [do.RetractBlobs(()), do.WriteHistory(run.run)]
 
     def publish(self, run: Run, model: Model) -> None:
         """Put the model on the broker; nothing is announced before that is done."""
@@ -130,11 +133,11 @@ class Context:
             run.phase is Phase.EVALUATING and run.settings.federated_evaluation
         )
         if run.round is None or not asked:
-            self.effects.append(do.Announce(None))
+            self._say(do.Announce(None))
         elif run.paused is not None:
-            self.effects.append(do.Announce(self._assignment(AssignmentPhase.PAUSED)))
+            self._say(do.Announce(self._assignment(AssignmentPhase.PAUSED)))
         else:
-            self.effects.append(do.Announce(self._assignment(_ANNOUNCED[run.phase]), self.seconds_left))
+            self._say(do.Announce(self._assignment(_ANNOUNCED[run.phase]), self.seconds_left))
 
     def receipt(
         self, device: str, offer: Offer, outcome: ReceiptOutcome, reason: RejectReason | None = None
@@ -143,6 +146,14 @@ class Context:
         transfer = offer.update.transfer
         message = Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome, reason=reason)
         self.effects.append(do.Send(device, message))
+
+    def _say(self, announcement: do.Announce) -> None:
+        """Only the last word of an event goes out, where the first one stood: every device hears each."""
+        for place, effect in enumerate(self.effects):
+            if isinstance(effect, do.Announce):
+                self.effects[place] = announcement
+                return
+        self.effects.append(announcement)
 
     def _assignment(self, phase: AssignmentPhase) -> Assignment:
         run, current, model = self.open_round()

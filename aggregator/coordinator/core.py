@@ -1,8 +1,9 @@
 """The coordinator: events in, effects out.
 
 `handle` calls the one rule for the type of the event. A rule first refuses what is illegal, and only then
-changes anything. Afterwards the phase is asked whether its time has come. Facts for the ledger leave as
-one `Persist` at the head of the effects, so that nothing is published that a crash could forget.
+changes anything. Afterwards the phase is asked whether its time has come, unless the event was no news: a
+heartbeat that only says that a device goes on costs the same in a fleet of any size. Facts for the ledger
+leave as one `Persist` at the head of the effects, so that nothing is published that a crash could forget.
 """
 
 from collections.abc import Callable
@@ -20,12 +21,12 @@ OVERSLEPT_HEARTBEATS = 2
 
 
 def _device_presence(c: Context, event: on.DevicePresence) -> None:
-    c.fleet.presence(event.device, event.presence, c.now, retained=event.retained)
+    c.news = c.fleet.presence(event.device, event.presence, c.now, retained=event.retained)
     training.invite_again(c, event.device)
 
 
 def _device_heartbeat(c: Context, event: on.DeviceHeartbeat) -> None:
-    c.fleet.heartbeat(event.device, event.heartbeat, c.now)
+    c.news = c.fleet.heartbeat(event.device, event.heartbeat, c.now)
 
 
 def _tick(_c: Context, _event: on.Tick) -> None:
@@ -57,7 +58,7 @@ RULES: dict[type[on.Event], Callable[[Context, Any], None]] = {
 }
 
 PHASES: dict[Phase, Callable[[Context], None]] = {
-    Phase.WAITING: training.open_when_enough_live,
+    Phase.WAITING: training.open_when_enough_fit,
     Phase.TRAINING: training.close_when_done,
     Phase.EVALUATING: evaluating.close_when_done,
 }
@@ -86,13 +87,14 @@ class Coordinator:
         """Take one event at time `now` (seconds, monotonic) and say what to do; Persist comes first."""
         c = self._c
         self._wake(now)
-        c.records, c.effects = [], []
+        c.records, c.effects, c.news = [], [], True
         try:
             RULES[type(event)](c, event)
         except IllegalEventError as illegal:
             return [do.Reject(str(illegal))]
-        self._advance()
-        self._next_deadline = self._find_next_deadline()
+        if c.news or (self._next_deadline is not None and now >= self._next_deadline):
+            self._advance()
+            self._next_deadline = self._find_next_deadline()
         persist = [do.Persist(tuple(c.records), self.snapshot())] if c.records else []
         return [*persist, *c.effects]
 
@@ -158,8 +160,9 @@ class Coordinator:
             self._c.fleet.overslept(awake_at, now)
 
     def _find_next_deadline(self) -> float | None:
+        """The phase's end, or the next loss before it; heartbeats since may have put that loss off."""
         c = self._c
-        if c.run is None or c.run.paused is not None or c.run.round is None:
+        if c.deadline is None:
             return None
-        due = (c.deadline, c.fleet.next_loss(c.awaited(), c.now))
-        return min((time for time in due if time is not None), default=None)
+        loss = c.fleet.next_loss(c.awaited(), c.now)
+        return c.deadline if loss is None else min(c.deadline, loss)

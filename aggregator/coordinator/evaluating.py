@@ -4,8 +4,8 @@ import math
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator import fitness
 from aggregator.coordinator.context import Context, refuse_unless
+from aggregator.coordinator.fitness import note_decline
 from aggregator.coordinator.phases import Phase, RoundOutcome, RunOutcome
 from aggregator.coordinator.state import Round, Run
 from aggregator.records import Declined, Reported, RoundClosed
@@ -65,10 +65,13 @@ def device_report(c: Context, event: on.DeviceReport) -> None:
 
 def close_when_done(c: Context) -> None:
     """Wait for the evaluator and, once the new model is announced, for who lives; but not for ever."""
-    run, current, _ = c.open_round()
-    everybody = not run.settings.federated_evaluation or (c.published and not c.awaited())
-    if c.overdue or (current.centrally_evaluated and everybody):
+    _, current, _ = c.open_round()
+    if c.overdue or (current.centrally_evaluated and _everybody_reported(c)):
         _close(c)
+
+
+def _everybody_reported(c: Context) -> bool:
+    return not c.active_run().settings.federated_evaluation or (c.published and not c.awaited())
 
 
 def _decline(c: Context, current: Round, event: on.DeviceReport, reason: DeclineReason) -> None:
@@ -81,34 +84,33 @@ def _decline(c: Context, current: Round, event: on.DeviceReport, reason: Decline
         refuse_unless(part is not None and part.outstanding, "this device owes no update")
         assert part is not None
         part.declined = reason
-    if (device := c.fleet.devices.get(event.device)) is not None:
-        fitness.declined(device, run.run, reason, event.report.detail)
+    note_decline(c.fleet, run, event.device, reason, event.report.detail)
     c.records.append(Declined(run.run, current.number, event.device, reason, event.report.detail))
 
 
-def record_outcome(c: Context) -> None:
-    """Note how the round ended."""
+def record_outcome(c: Context, unfinished: str) -> bool:
+    """Note how the round ended, and why its evaluation did not finish; whether it reached the run's rule."""
     run, current, model = c.open_round()
-    outcome = RoundOutcome.COMPLETED if _evaluated_well(current) else RoundOutcome.UNEVALUATED
-    late = "" if _evaluated_well(current) else "the evaluator did not finish in time"
-    reached = f"reached {run.settings.stop_when}" if _good_enough(c) else ""
+    good_enough = _good_enough(c)
+    late = "" if current.centrally_evaluated else unfinished
+    reached = f"reached {run.settings.stop_when}" if good_enough else ""
     c.records.append(
         RoundClosed(
             run=run.run,
             round=current.number,
-            outcome=outcome,
+            outcome=RoundOutcome.COMPLETED if _evaluated_well(current) else RoundOutcome.UNEVALUATED,
             reason=current.evaluation_failed or late or reached,
             theta=model.theta,
             metrics=current.metrics,
             federated=_federated(current),
         )
     )
+    return good_enough
 
 
 def _close(c: Context) -> None:
     run, _, _ = c.open_round()
-    record_outcome(c)
-    good_enough = _good_enough(c)
+    good_enough = record_outcome(c, "the evaluator did not finish in time")
     run.round, run.abandoned_in_a_row = None, 0
     run.completed += 1
     if good_enough or run.completed >= run.settings.rounds:
@@ -120,7 +122,8 @@ def _close(c: Context) -> None:
 
 
 def _summary(run: Run, *, good_enough: bool) -> str:
-    rounds, rule = f"{run.completed} rounds", run.settings.stop_when
+    rounds = "1 round" if run.completed == 1 else f"{run.completed} rounds"
+    rule = run.settings.stop_when
     if rule is None:
         return rounds
     return f"{rule} after {rounds}" if good_enough else f"{rounds}, none reached {rule}"

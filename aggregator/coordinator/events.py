@@ -76,7 +76,7 @@ class UpdateRejected:
 
 @dataclass(frozen=True, slots=True)
 class StartRun:
-    """An operator starts a run of a task; `runtime` is what its devices need."""
+    """An operator starts a run of a task; `request` is the operator's id of it."""
 
     run: str
     task: str

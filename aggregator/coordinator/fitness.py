@@ -4,29 +4,30 @@ from collections import Counter
 from collections.abc import Collection
 
 from aggregator.coordinator.cohort import needed
-from aggregator.coordinator.fleet import Device, Fleet
-from aggregator.coordinator.state import Run
+from aggregator.coordinator.fleet import MAX_DEVICES, Device, Fleet
+from aggregator.coordinator.state import LastingDecline, Run
 from aggregator.run_settings import RunSettings
-from broker.messages import AgentState, DeclineReason
+from broker.messages import DeclineReason
 from broker.needs import Misfit, Obstacle, find_misfit
 
 # What no waiting mends: asked again, the device would say the same. A new connection may be a mended one.
 LASTING = {DeclineReason.CONTRACT, DeclineReason.DATA, DeclineReason.RUNTIME, DeclineReason.PROGRAM}
-MAX_WHY = 300
+# One a device stands in every snapshot of the run; the ledger has each in full.
+MAX_WHY = 200
 
 LOST = Misfit(Obstacle.LOST, "lost: neither birth nor heartbeat for a while")
 DISPLACED = Misfit(Obstacle.DISPLACED, "displaced by another device with its id")
 
 
 def available(fleet: Fleet, run: Run, now: float) -> list[str]:
-    """Who could take part in the run's rounds; sorted."""
-    return sorted(name for name, misfit in judged(fleet, run, now).items() if misfit is None)
+    """Who could take part in the rounds of a prepared run, in no order."""
+    return [name for name, device in fleet.living(now) if _misfit_of(name, device, run) is None]
 
 
 def judged(fleet: Fleet, run: Run, now: float) -> dict[str, Misfit | None]:
     """Why each device is in no cohort of a prepared run; None where chance alone decides."""
     return {
-        name: _misfit_of(device, run) if fleet.alive(name, now) else LOST
+        name: _misfit_of(name, device, run) if fleet.alive(name, now) else LOST
         for name, device in fleet.devices.items()
     }
 
@@ -41,22 +42,33 @@ def shortage(misfits: Collection[Misfit | None], settings: RunSettings) -> str:
     return f"waits for devices: {wanted} needed, {fit} fit" + (f"; kept out: {others}" if others else "")
 
 
-def declined(device: Device, run: str, reason: DeclineReason, detail: str) -> None:
+def note_decline(fleet: Fleet, run: Run, name: str, reason: DeclineReason, detail: str) -> None:
     """Note that this device will not do, when that is so until somebody mends it."""
-    if reason in LASTING:
-        device.declined = (run, f"declined run {run}: {reason}: {detail}"[:MAX_WHY])
+    device = fleet.devices.get(name)
+    room = name in run.declined or len(run.declined) < MAX_DEVICES
+    if device is not None and reason in LASTING and room:
+        why = f"{reason}: {detail}"[:MAX_WHY]
+        run.declined[name] = LastingDecline(connection=device.presence.connection, why=why)
+        device.verdict = None
 
 
-def _misfit_of(device: Device, run: Run) -> Misfit | None:
-    """Why this device, which lives, does not fit."""
+def _misfit_of(name: str, device: Device, run: Run) -> Misfit | None:
+    """Why this device, which lives, does not fit; looked into once for all that is known of it."""
+    if device.verdict is None or device.verdict[0] != run.run:
+        device.verdict = run.run, _judge(name, device, run)
+    return device.verdict[1]
+
+
+def _judge(name: str, device: Device, run: Run) -> Misfit | None:
     assert run.model is not None
-    birth, beat, runtime = device.presence, device.heartbeat, run.model.runtime
-    if beat is not None and beat.state is AgentState.DISPLACED:
+    birth, runtime = device.presence, run.model.runtime
+    if device.displaced:
         return DISPLACED
     if runtime not in birth.runtimes:
         only = f", only {', '.join(birth.runtimes)}" if birth.runtimes else ""
         return Misfit(Obstacle.RUNTIME, f"has no runtime {runtime}{only}")
+    declined = run.declined.get(name)
     lacking = find_misfit(birth, run.model.needs, run.model.program.digest)
-    if lacking is None and device.declined is not None and device.declined[0] == run.run:
-        return Misfit(Obstacle.DECLINED, device.declined[1])
+    if lacking is None and declined is not None and declined.connection == birth.connection:
+        return Misfit(Obstacle.DECLINED, f"declined run {run.run}: {declined.why}")
     return lacking

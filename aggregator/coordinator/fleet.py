@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from broker.messages import Heartbeat, Presence
+from broker.messages import AgentState, Heartbeat, Presence
+from broker.needs import Misfit
 
 MAX_DEVICES = 10_000
 MISSED_HEARTBEATS = 3
@@ -18,8 +19,13 @@ class Device:
     presumed_until: float = 0.0
     heartbeat: Heartbeat | None = None
     conflict: bool = False
-    declined: tuple[str, str] | None = None
-    """The run whose rounds it declined for good, and why; forgotten with the connection."""
+    verdict: tuple[str, Misfit | None] | None = None
+    """A run, and why that one cannot use it; None when something about the device changed since."""
+
+    @property
+    def displaced(self) -> bool:
+        """Whether it keeps quiet, for another machine has its id."""
+        return self.heartbeat is not None and self.heartbeat.state is AgentState.DISPLACED
 
 
 class Fleet:
@@ -46,7 +52,7 @@ class Fleet:
         """We hear again: whoever lived when we were cut off has time to be heard."""
         cut_off_at = now if self._cut_off_at is None else self._cut_off_at
         for device in self.devices.values():
-            if self._lived(device, cut_off_at):
+            if cut_off_at < self._lost_at(device):
                 device.presumed_until = now + self.lost_after_s
         self._cut_off_at = None
 
@@ -56,59 +62,72 @@ class Fleet:
             self.disconnected(awake_at)
             self.connected(now)
 
-    def presence(self, name: str, presence: Presence, now: float, *, retained: bool) -> None:
-        """A birth, or the death of the connection it names."""
-        device = self.devices.get(name)
-        if presence.online or device is None:
-            presumed = device.presumed_until if device else 0.0
-            conflict = device.conflict if device else False
-            heartbeat = device.heartbeat if device else None
-            same = device is not None and device.presence.connection == presence.connection
-            declined = device.declined if device and same else None
-            self._admit(name, Device(presence, now, now, presumed, heartbeat, conflict, declined))
-        elif presence.connection == device.presence.connection:
-            # One that the broker kept may be older than a birth that is still on its way to us.
-            device.presence = device.presence.model_copy(update={"online": False})
-            if not retained:
-                device.presumed_until = 0.0
-
-    def heartbeat(self, name: str, heartbeat: Heartbeat, now: float) -> None:
-        """Proof of life, from the connection of the newest birth or, when that one is silent, from any."""
+    def presence(self, name: str, presence: Presence, now: float, *, retained: bool) -> bool:
+        """A birth, or the death of the connection it names; whether that is news."""
         device = self.devices.get(name)
         if device is None:
-            self._admit(
-                name, Device(Presence(online=True, connection=heartbeat.connection), now, now, 0.0, heartbeat)
-            )
-        elif heartbeat.connection == device.presence.connection:
-            device.presence = device.presence.model_copy(update={"online": True})
-            device.heard_at, device.heartbeat = now, heartbeat
-        elif not device.presence.online or not self.alive(name, now):
+            return self._admit(name, Device(presence, now, now))
+        if presence.online:
+            known = self.alive(name, now) and device.presence == presence
+            device.presence, device.verdict = presence, None
+            device.heard_at = device.born_at = now
+            return not known
+        if presence.connection != device.presence.connection:
+            return False
+        # One that the broker kept may be older than a birth that is still on its way to us.
+        device.presence = device.presence.model_copy(update={"online": False})
+        if not retained:
+            device.presumed_until = 0.0
+        return True
+
+    def heartbeat(self, name: str, heartbeat: Heartbeat, now: float) -> bool:
+        """Proof of life, from the connection of the newest birth or, when that one is silent, from any.
+
+        Whether that is news: most only say that a device goes on.
+        """
+        device = self.devices.get(name)
+        if device is None:
+            birth = Presence(online=True, connection=heartbeat.connection)
+            return self._admit(name, Device(birth, now, now, heartbeat=heartbeat))
+        same, lived = heartbeat.connection == device.presence.connection, self.alive(name, now)
+        if not same and lived and device.presence.online:
+            device.conflict |= now - device.born_at > 2 * self.heartbeat_s
+            return False
+        if not same or not device.presence.online:
             changes = {"online": True, "connection": heartbeat.connection}
-            device.presence, device.declined = device.presence.model_copy(update=changes), None
-            device.heard_at, device.heartbeat = now, heartbeat
-        elif now - device.born_at > 2 * self.heartbeat_s:
-            device.conflict = True
+            device.presence = device.presence.model_copy(update=changes)
+        displaced, device.heard_at, device.heartbeat = device.displaced, now, heartbeat
+        if same and lived and device.displaced == displaced:
+            return False
+        device.verdict = None
+        return True
 
     def alive(self, name: str, now: float) -> bool:
         """Whether the device lives; while we are cut off, whether it did then."""
         device = self.devices.get(name)
-        return device is not None and self._lived(
-            device, now if self._cut_off_at is None else self._cut_off_at
-        )
+        return device is not None and self._heard_until(now) < self._lost_at(device)
+
+    def living(self, now: float) -> list[tuple[str, Device]]:
+        """Every device that lives, in no order."""
+        at, lost_at = self._heard_until(now), self._lost_at
+        return [(name, device) for name, device in self.devices.items() if at < lost_at(device)]
 
     def next_loss(self, names: set[str], now: float) -> float | None:
         """When the first of these would count as lost if it stayed silent."""
         if self._cut_off_at is not None:
             return None
-        return min((self._lost_at(self.devices[n]) for n in names if self.alive(n, now)), default=None)
+        losses = (self._lost_at(self.devices[name]) for name in names)
+        return min((loss for loss in losses if now < loss), default=None)
 
-    def _admit(self, name: str, device: Device) -> None:
-        if name in self.devices or len(self.devices) < MAX_DEVICES:
-            self.devices[name] = device
+    def _admit(self, name: str, device: Device) -> bool:
+        if len(self.devices) >= MAX_DEVICES:
+            return False
+        self.devices[name] = device
+        return True
+
+    def _heard_until(self, now: float) -> float:
+        return now if self._cut_off_at is None else self._cut_off_at
 
     def _lost_at(self, device: Device) -> float:
-        silent = device.heard_at + self.lost_after_s if device.presence.online else 0.0
-        return max(silent, device.presumed_until)
-
-    def _lived(self, device: Device, at: float) -> bool:
-        return at < self._lost_at(device)
+        silent, presumed = device.heard_at + self.lost_after_s, device.presumed_until
+        return silent if device.presence.online and silent > presumed else presumed

@@ -26,7 +26,7 @@ def stop(c: Context, _: on.StopRun) -> None:
     """The newest model stays."""
     run, reason = c.active_run(), "stopped by an operator"
     if run.phase is Phase.EVALUATING:
-        evaluating.record_outcome(c)
+        evaluating.record_outcome(c, reason)
     elif run.round is not None:
         training.record_abandoned(c, reason)
     c.end_run(run, RunOutcome.STOPPED, reason)

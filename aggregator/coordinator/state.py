@@ -65,6 +65,13 @@ class Model(_State):
         return (self.program, self.theta)
 
 
+class LastingDecline(_State):
+    """Why a device is asked no more in this run, as long as it keeps the connection it had then."""
+
+    connection: str
+    why: str
+
+
 class Run(_State):
     """The active run. `time_left_s` stands for the deadline in a snapshot and while paused."""
 
@@ -77,6 +84,7 @@ class Run(_State):
     last_round: int = 0
     completed: int = 0
     abandoned_in_a_row: int = 0
+    declined: dict[str, LastingDecline] = Field(default_factory=dict, description="by device")
     paused: str | None = Field(default=None, description="why, while it is paused")
     time_left_s: float | None = None
 

@@ -14,11 +14,11 @@ from broker.messages import Invite, Offer, ReceiptOutcome, RejectReason
 UPDATE_OVERHEAD_BYTES = 8192
 
 
-def open_when_enough_live(c: Context) -> None:
-    """Open the next round as soon as the blobs are on the broker and enough devices live."""
+def open_when_enough_fit(c: Context) -> None:
+    """Open the next round as soon as the blobs are on the broker and enough devices live and fit."""
     run = c.active_run()
-    fit = available(c.fleet, run, c.now)
-    if not c.published or len(fit) < needed(run.settings):
+    fit = available(c.fleet, run, c.now) if c.published else []
+    if len(fit) < needed(run.settings):
         return
     selection = select(fit, run.settings, run.last_round + 1)
     run.last_round += 1

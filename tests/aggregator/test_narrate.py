@@ -1,7 +1,7 @@
 import logging
 
 from aggregator import records
-from aggregator.narrate import narrate
+from aggregator.narrate import Patience, narrate
 from broker.messages import BlobRef, ReceiptOutcome, RejectReason
 
 REF = BlobRef(digest="a" * 64, size=2048, chunk_bytes=1024)
@@ -38,3 +38,16 @@ def test_what_somebody_should_look_at_is_a_warning() -> None:
 
 def test_transitions_are_for_those_who_look_closer() -> None:
     assert narrate(records.Transition("run", 1, "waiting", "training"))[0] == logging.DEBUG
+
+
+def test_each_wait_is_told_once_and_not_before_devices_had_time_to_be_heard() -> None:
+    patience = Patience(15.0)
+    assert [patience.tell("waits", now) for now in (100.0, 114.9, 115.0, 116.0, 999.0)] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert not patience.tell("", 1000.0)
+    assert [patience.tell("waits", now) for now in (1001.0, 1010.0, 1016.0)] == [False, False, True]

@@ -13,6 +13,8 @@ from broker.names import Metrics
         ("loss<=5e-2", StopRule("loss", "<=", 0.05)),
         ("  accuracy on 1, 3, 7  >= 1 ", StopRule("accuracy on 1, 3, 7", ">=", 1.0)),
         ("score >= -3", StopRule("score", ">=", -3.0)),
+        ("accuracy >= 0.99999999", StopRule("accuracy", ">=", 0.99999999)),
+        ("loss <= 1.23456789e-12", StopRule("loss", "<=", 1.23456789e-12)),
     ],
 )
 def test_a_rule_is_read(text: str, rule: StopRule) -> None:

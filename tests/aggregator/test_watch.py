@@ -5,10 +5,13 @@ import pytest
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
+from aggregator.coordinator.cohort import MAX_COHORT
 from aggregator.coordinator.phases import Phase
+from aggregator.coordinator.state import Participant
 from aggregator.records import RoundOpened, RunStarted
 from aggregator.watch import KEPT_ROUNDS, KEPT_RUNS, RENEWED_EVERY_S, Watch
 from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
+from broker.monitor import MAX_DOCUMENT_BYTES
 from broker.topics import Topics
 from tests.aggregator.coordinator.world import PROGRAM, RUN, World, connection, offer
 
@@ -303,6 +306,34 @@ def test_a_run_that_found_its_devices_says_no_longer_why_it_waits() -> None:
     screen.look()
     assert (screen.shown[RUN_TOPIC]["state"], screen.shown[RUN_TOPIC]["reason"]) == ("training", "")
     assert screen.shown["devices/a"]["not_selected"] == ""
+
+
+def test_a_paused_run_does_not_wait_for_devices() -> None:
+    screen = Screen()
+    screen.world.begin_waiting()
+    screen.look()
+    assert screen.watch.waits == "waits for devices: 1 needed, 0 fit"
+    screen.tell(on.PauseRun())
+    screen.look()
+    assert screen.watch.waits == ""
+
+
+def test_the_document_of_a_huge_round_can_be_sent() -> None:
+    screen = Screen()
+    devices = [f"{'d' * 27}-{number:04}" for number in range(MAX_COHORT)]
+    screen.world.begin_training("a")
+    current = screen.world.run.round
+    assert current is not None
+    validation = {f"accuracy on part {number}": (3.0, 4.0) for number in range(8)}
+    part = Participant(accepted="0" * 64, examples=1 << 40, size=4100, validation=validation)
+    current.cohort = dict.fromkeys(devices[:100], part)
+    screen.look()
+    assert len(screen.shown[ROUND_TOPIC]["participants"]["d" * 27 + "-0000"]["validation"]) == 8
+    current.cohort = dict.fromkeys(devices, part)
+    screen.look()
+    shown = screen.shown[ROUND_TOPIC]
+    assert (len(shown["participants"]), shown["reported"]) == (MAX_COHORT, MAX_COHORT)
+    assert len(json.dumps(shown, separators=(",", ":"))) < MAX_DOCUMENT_BYTES
 
 
 def test_messages_that_were_dropped_are_counted_in_the_open() -> None:

@@ -65,8 +65,15 @@ def test_a_device_that_never_trained_with_the_program_is_fast_enough() -> None:
 
 @pytest.mark.parametrize(
     "needs",
-    [{"memory": 1}, {"cores": -1}, {"examples": 0}, {"examples_per_s": float("nan")}, {"tags": "indoor"}],
-    ids=["unknown", "negative", "no examples", "no number", "no list"],
+    [
+        {"memory": 1},
+        {"cores": -1},
+        {"examples": 0},
+        {"examples_per_s": float("nan")},
+        {"tags": "indoor"},
+        {"memory_bytes": 1 << 64},
+    ],
+    ids=["unknown", "negative", "no examples", "no number", "no list", "more than travels"],
 )
 def test_needs_that_make_no_sense_are_refused(needs: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

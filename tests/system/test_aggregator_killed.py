@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from aggregator.settings import SIGNING_KEY
 from broker.messages import SettingValue
+from broker.signing import Signer
 from tests.system.lab import DEVICES, Lab, Process
 
 ROUNDS = 2
@@ -32,7 +34,9 @@ def bring_to(lab: Lab, phase: str) -> tuple[Process, str]:
         lab.start_agents()
         lab.ask_without_waiting("blobs", **SETTINGS)
     else:
-        lab.start_agent("pi-1", examples=20)
+        # The next process signs with the same key, and what it announces is news.
+        key = Signer(lab.folder / "aggregator" / SIGNING_KEY).public_key
+        lab.start_agent("pi-1", examples=20, aggregator_key=key)
         # These are still at it when the first one's update is accepted.
         lab.start_agent("pi-2", examples=20_000)
         if phase != "waiting":

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aggregator.ledger import Ledger
 from host.exits import ExitCode
 from tests.system.lab import PATIENCE_S, Lab, broker_table, write_examples
 
@@ -116,3 +117,37 @@ def test_services_wait_for_a_broker_that_is_not_there_yet_and_say_so(lab: Lab) -
         time.sleep(0.1)
     lab.mosquitto.start()
     lab.until_state("pi-1", "idle")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("signing.key", "signing.key cannot be used: it holds no key; restore it from a backup"),
+        ("ledger.sqlite", "holds a run that another version of midge saved: install that version"),
+    ],
+)
+def test_an_aggregator_that_cannot_use_what_it_once_wrote_ends_with_78(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    if name == "signing.key":
+        (tmp_path / name).write_text("ab" * 31)
+    else:
+        ledger = Ledger(tmp_path / name)
+        ledger.commit((), b'{"run": {"from_the_future": 1}}')
+        ledger.close()
+    ended = run(
+        "midge-aggregator", "run", "--set", f"folder={tmp_path}", "--set", "broker.url=mqtt://127.0.0.1:1"
+    )
+    assert ended.returncode == ExitCode.BAD_CONFIG
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_signing_key_that_is_no_file_ends_with_78_before_anything_else_is_made(tmp_path: Path) -> None:
+    (tmp_path / "signing.key").mkdir()
+    ended = run(
+        "midge-aggregator", "run", "--set", f"folder={tmp_path}", "--set", "broker.url=mqtt://127.0.0.1:1"
+    )
+    assert ended.returncode == ExitCode.BAD_CONFIG
+    assert "signing.key cannot be used: Is a directory" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["signing.key"]

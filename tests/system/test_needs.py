@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.messages import Verb
 from tests.system.lab import Document, Lab
 
 TASK = Path(__file__).with_name("needy_task.py")
@@ -57,3 +58,16 @@ def test_a_run_without_a_device_that_fits_says_why_it_waits_and_goes_on_when_one
     lab.until(lambda seen: reason(seen) == "waits for devices: 1 needed, 0 fit; kept out: 1 tags")
     lab.start_agent("pi-2", tags=["indoor"])
     assert lab.until_ended(run)["state"] == "finished"
+
+
+def test_a_run_that_waits_says_so_once_in_the_log(lab: Lab) -> None:
+    lab.start_aggregator(TASK)
+    lab.start_agent("pi-2", tags=["outdoor"])
+    lab.until_state("pi-2", "idle")
+    run = lab.start_run(rounds=1, epochs=1, batch_size=16)
+    told = re.compile(rf"run {run} waits for devices: 1 needed, 0 fit; kept out: 1 (tags|lost)")
+    while not told.search(lab.log("aggregator")):
+        lab.ask(Verb.RUNS)
+    lab.start_agent("pi-1", tags=["indoor"])
+    assert lab.until_ended(run)["state"] == "finished"
+    assert len(told.findall(lab.log("aggregator"))) == 1

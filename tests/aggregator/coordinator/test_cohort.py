@@ -31,7 +31,8 @@ def test_a_round_invites_what_its_settings_ask_for(
 
 def test_the_same_round_of_the_same_seed_selects_the_same() -> None:
     settings = RunSettings(seed=1, fraction=0.5)
-    assert select(LIVE, settings, 1) == select(LIVE, settings, 1)
+    assert select(LIVE, settings, 1) == select(LIVE[::-1], settings, 1)
+    assert replacements(LIVE, 3, settings, 1) == replacements(LIVE[::-1], 3, settings, 1)
     chosen = {select(LIVE, RunSettings(seed=seed, fraction=0.5), 1).cohort for seed in range(5)}
     assert len(chosen) == 5
     assert len({select(LIVE, settings, number).cohort for number in range(1, 6)}) == 5

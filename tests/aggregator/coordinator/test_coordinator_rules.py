@@ -321,6 +321,8 @@ class Anything(RuleBasedStateMachine):
         if core.run is not None and core.run.round is not None:
             assert set(core.run.round.cohort) <= set(DEVICES)
             assert set(core.run.round.reports) <= set(DEVICES)
+        if core.run is not None:
+            assert set(core.run.declined) <= set(DEVICES)
 
     @invariant()
     def work_that_is_waited_for_was_asked_for(self) -> None:

@@ -220,7 +220,7 @@ def test_the_last_round_ends_the_run_with_nothing_left_on_the_broker() -> None:
     world.report("a")
     effects = world.evaluated()
     assert effects[1:] == [do.Announce(None), do.RetractBlobs(()), do.WriteHistory(RUN)]
-    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "1 rounds")]
+    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "1 round")]
     assert world.core.run is None
     assert world.ledger.runs()[0].state == "finished"
 
@@ -246,7 +246,7 @@ def test_a_rule_that_no_round_reaches_leaves_the_run_its_rounds_and_is_told() ->
     world.begin_evaluating("a")
     world.report("a")
     world.evaluated({"accuracy": (10.0, 10.0)})
-    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "1 rounds, none reached acuracy >= 0.1")]
+    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "1 round, none reached acuracy >= 0.1")]
 
 
 def test_the_devices_own_metrics_decide_only_where_there_is_no_held_out_data() -> None:
@@ -272,7 +272,7 @@ def test_a_restarted_aggregator_keeps_to_the_rule() -> None:
     world.published()
     world.report("a")
     world.evaluated({"accuracy": (9.5, 10.0)})
-    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "accuracy >= 0.9 after 1 rounds")]
+    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "accuracy >= 0.9 after 1 round")]
 
 
 def test_metrics_add_up_by_name() -> None:

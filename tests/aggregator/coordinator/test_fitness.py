@@ -21,7 +21,7 @@ SLOW = {"speeds": {PROGRAM.digest: 12.0}}
 
 
 def fit(world: World) -> list[str]:
-    return available(world.core.fleet, world.run, world.now)
+    return sorted(available(world.core.fleet, world.run, world.now))
 
 
 def why(world: World, device: str) -> str:
@@ -36,13 +36,6 @@ def waits_for(world: World) -> str:
 
 def decline(world: World, device: str, reason: DeclineReason, detail: str = "") -> None:
     world.tell(on.DeviceReport(device, Report(run=RUN, round=world.number, declined=reason, detail=detail)))
-
-
-def test_those_who_fit_are_sorted() -> None:
-    world = World(min_devices=9)
-    world.begin_waiting()
-    world.born("c", "a", "b")
-    assert fit(world) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +137,44 @@ def test_who_declines_for_a_passing_reason_is_asked_again() -> None:
     world.begin_training("a", "b")
     decline(world, "a", DeclineReason.DISK)
     assert fit(world) == ["a", "b"]
+
+
+def test_a_decline_for_good_outlives_a_restart_and_not_the_connection() -> None:
+    world = World(min_devices=2, quorum=1)
+    world.begin_training("a", "b")
+    decline(world, "a", DeclineReason.CONTRACT, "no column " * 30)
+    said = why(world, "a")
+    assert len(said) < 240
+    world.restart()
+    world.tell(on.Connected())
+    world.born("a")
+    assert why(world, "a") == said
+    world.born("a", life=2)
+    assert why(world, "a") == ""
+
+
+def test_a_decline_that_the_ledger_never_heard_of_is_forgotten_by_the_next_process() -> None:
+    world = World(min_devices=2, quorum=1)
+    world.begin_training("a", "b")
+    report = Report(run=RUN, round=1, declined=DeclineReason.CONTRACT)
+    world.core.handle(on.DeviceReport("a", report), world.now)  # and the process dies before Persist
+    world.restart()
+    world.tell(on.Connected())
+    world.born("a", "b")
+    assert fit(world) == ["a", "b"]
+
+
+def test_a_device_is_judged_anew_when_anything_about_it_changes() -> None:
+    world = World(min_devices=9)
+    world.begin_waiting(tags=("indoor",))
+    world.born("a")
+    assert why(world, "a") == "lacks tag indoor"
+    world.born_with("a", tags=("indoor",))
+    assert why(world, "a") == ""
+    world.tell(on.DeviceHeartbeat("a", heartbeat("a", state=AgentState.DISPLACED)))
+    assert why(world, "a") == "displaced by another device with its id"
+    world.beat("a")
+    assert why(world, "a") == ""
 
 
 def test_a_decline_counts_in_its_own_run_only() -> None:

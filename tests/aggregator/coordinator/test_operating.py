@@ -114,6 +114,7 @@ def test_stopping_closes_the_open_round_with_the_newest_model(
     world.tell(on.StopRun())
     (closed,) = world.noted(RoundClosed)
     assert (closed.round, closed.outcome, closed.theta) == (1, outcome, theta(newest))
+    assert closed.reason == "stopped by an operator"
     assert world.all(do.DropUploads) == [do.DropUploads(RUN, 1)]
     assert [row.outcome for row in world.ledger.rounds(RUN)] == [outcome]
 

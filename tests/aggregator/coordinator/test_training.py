@@ -164,7 +164,9 @@ def test_at_the_deadline_without_quorum_it_is_abandoned_and_the_model_stays() ->
     (closed,) = world.noted(RoundClosed)
     assert closed == RoundClosed(RUN, 1, "abandoned", "deadline with 1 of at least 2 updates", theta(0))
     assert world.all(do.DropUploads) == [do.DropUploads(RUN, 1)]
-    assert do.Announce(None) in world.effects
+    (announce,) = world.all(do.Announce)
+    assert announce.assignment is not None
+    assert announce.assignment.round == 2, "the devices go on at once"
     assert do.WriteHistory(RUN) in world.effects
 
 

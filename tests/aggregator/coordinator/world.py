@@ -298,6 +298,8 @@ class World:
             assert timeless(self.core.snapshot()) == before
         for place, effect in enumerate(effects):
             self._check(effect, first=place == 0)
+        assert sum(isinstance(effect, do.Announce) for effect in effects) <= 1
+        self._check_nothing_was_overlooked()
         self._check_restore()
         return effects
 
@@ -341,6 +343,17 @@ class World:
         elif isinstance(message, Invite):
             names = {row.device for row in self.ledger.participants(message.run, message.round)}
             assert device in names, "an invitation that the ledger does not know"
+
+    def _check_nothing_was_overlooked(self) -> None:
+        """What was skipped because an event was no news, was of no consequence."""
+        core, before = self.core, self.core.snapshot()
+        due, exact = core.next_deadline(), core._find_next_deadline()
+        assert (due is None) == (exact is None)
+        assert due is None or exact is None or due <= exact
+        core._c.effects, core._c.records = [], []
+        core._advance()
+        assert (core._c.effects, core._c.records) == ([], [])
+        assert core.snapshot() == before
 
     def _check_restore(self) -> None:
         snapshot = self.core.snapshot()
