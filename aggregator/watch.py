@@ -139,7 +139,7 @@ class Watch:
             rounds=run.settings.rounds,
             started_unix_s=newest.started_unix_s if newest else 0.0,
             metrics=newest.metrics if newest else {},
-            reason=run.paused or (shortage(misfits.values(), run.settings) if waits else ""),
+            reason=run.paused or (waits and shortage(misfits.values(), run.settings)) or run.complaint,
         )
 
     def _misfits(self, now: float) -> Misfits:

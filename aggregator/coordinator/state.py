@@ -79,6 +79,7 @@ class Run(_State):
     abandoned_in_a_row: int = 0
     paused: str | None = Field(default=None, description="why, while it is paused")
     time_left_s: float | None = None
+    complaint: str = Field(default="", description="of stop_when, about the newest evaluation")
 
 
 class Snapshot(_State):

@@ -305,6 +305,16 @@ def test_a_run_that_found_its_devices_says_no_longer_why_it_waits() -> None:
     assert screen.shown["devices/a"]["not_selected"] == ""
 
 
+def test_a_run_says_that_its_stopping_rule_is_about_nothing_measured() -> None:
+    screen = Screen(stop_when="acuracy >= 0.1")
+    screen.world.begin_training("a")
+    screen.look()
+    assert screen.shown[RUN_TOPIC]["reason"] == ""
+    screen.complete_round()
+    screen.look()
+    assert screen.shown[RUN_TOPIC]["reason"] == "stop_when: the evaluation has no 'acuracy', only 'loss'"
+
+
 def test_messages_that_were_dropped_are_counted_in_the_open() -> None:
     screen = Screen()
     screen.look()
