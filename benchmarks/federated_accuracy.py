@@ -39,7 +39,7 @@ def accuracies(data: Path, seed: int, rounds: int | None) -> dict[str, float]:
                 runs = {runtime: train_together(plan, fleet, runtime=runtime) for runtime in RUNTIMES}
         finally:
             screen.clear()
-    return {runtime: 100 * run.metrics["accuracy"] for runtime, run in runs.items()}
+    return {runtime: round(100 * run.metrics["accuracy"], 2) for runtime, run in runs.items()}
 
 
 def row(name: str, found: dict[str, float]) -> str:

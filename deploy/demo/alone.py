@@ -1,8 +1,8 @@
 """What each device reaches without the others: `python -m deploy.demo.alone REQUEST`, a process of its own.
 
-It trains as the federation does, with the same task and runtime, as long as all rounds take together. One device
-comes after the other, since to load TensorFlow and to export the task takes longer than to train. The last line
-on stdout is each device's confusion matrix on the task's held-out examples, as JSON.
+It trains as the federation does, with the same task and runtime, as long as all rounds take together. One
+device comes after the other, since to load TensorFlow and to export the task takes longer than to train. The
+last line on stdout is each device's confusion matrix on the task's held-out examples, as JSON.
 """
 
 import json
