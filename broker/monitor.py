@@ -51,8 +51,10 @@ class RunDocument(Document):
     round: int
     rounds: int
     started_unix_s: float
-    metrics: Means = Field(default_factory=dict, description="on the aggregator's held-out data")
-    federated: Means = Field(default_factory=dict, description="on the devices' own validation data")
+    metrics: Means = Field(
+        default_factory=dict,
+        description="of the newest round that was measured; without held-out data: by devices",
+    )
     reason: str = ""
 
 
