@@ -3,12 +3,15 @@
 import math
 import re
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Literal, cast
 
 from broker.monitor import means
 from broker.names import Metrics
 
 MAX_RULE = 100
+# With the rest of the sentence it fits a ShortText.
+MAX_SHOWN = 160
 _RULE = re.compile(r"(?P<metric>[^<>=\s][^<>=]{0,63}?) *(?P<sign>>=|<=) *(?P<bound>[-+.\w]+)")
 
 
@@ -35,6 +38,14 @@ class StopRule:
         if value is None:
             return False
         return value >= self.bound if self.sign == ">=" else value <= self.bound
+
+    def complaint(self, metrics: Metrics | None) -> str:
+        """What to tell people of an evaluation without the metric; empty when there is nothing to tell."""
+        measured = means(metrics)
+        if not measured or self.metric in measured:
+            return ""
+        names = shorten(", ".join(f"'{name}'" for name in sorted(measured)), MAX_SHOWN)
+        return f"stop_when: the evaluation has no '{self.metric}', only {names}"
 
     def __str__(self) -> str:
         return f"{self.metric} {self.sign} {str(self.bound).removesuffix('.0')}"

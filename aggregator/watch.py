@@ -140,7 +140,7 @@ class Watch:
             rounds=run.settings.rounds,
             started_unix_s=newest.started_unix_s if newest else 0.0,
             metrics=newest.metrics if newest else {},
-            reason=run.paused or self.waits,
+            reason=run.paused or self.waits or run.complaint,
         )
 
     def _misfits(self, now: float) -> Misfits:

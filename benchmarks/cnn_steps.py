@@ -25,6 +25,7 @@ from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untype
 
 from aggregator.keras.determinism import keras
 from aggregator.keras.litert.export import export_litert
+from benchmarks.cnn import cnn
 
 BATCH = 32
 CASES = {
@@ -40,21 +41,6 @@ TRAIN = b"train"
 
 Model = Any
 Step = Callable[[], object]
-
-
-def model_of(size: int, optimizer: Any) -> Model:  # noqa: ANN401  Keras ships no types
-    keras.utils.set_random_seed(0)
-    layers = [
-        keras.Input((size, size, 1)),
-        keras.layers.Conv2D(8, 5, activation="relu"),
-        keras.layers.MaxPooling2D(),
-        keras.layers.Conv2D(16, 3, activation="relu"),
-        keras.layers.Flatten(),
-        keras.layers.Dense(10, activation="softmax"),
-    ]
-    model = keras.Sequential(layers)
-    model.compile(optimizer(RATE), "sparse_categorical_crossentropy")
-    return model
 
 
 def batch_of(size: int) -> tuple[Any, Any]:
@@ -159,7 +145,7 @@ def compare(name: str, others: Path | None) -> dict[str, Any]:
     """Print and give the figures of one case."""
     size, optimizer, count = CASES[name]
     x, y = batch_of(size)
-    model = model_of(size, optimizer)
+    model = cnn(size, optimizer(RATE))
     program = export_litert(model, batch=BATCH).tflite
     steps = {"tf.function": keras_step(model, x, y), "litert": litert_step(program, x, y)}
     if others is not None:
@@ -185,7 +171,7 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if options.write:
         for name, (size, optimizer, _) in CASES.items():
-            program = export_litert(model_of(size, optimizer), batch=BATCH)
+            program = export_litert(cnn(size, optimizer(RATE)), batch=BATCH)
             (options.write / f"{name}.tflite").write_bytes(program.tflite)
         return
     results = {name: compare(name, options.others) for name in CASES}

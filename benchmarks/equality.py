@@ -21,27 +21,13 @@ from aggregator.keras.determinism import be_deterministic, keras
 from aggregator.keras.litert.export import export_litert
 from aggregator.keras.litert.rebuild import rebuilt
 from aggregator.keras.weights import set_theta, theta_of
+from benchmarks.cnn import cnn
 from tests.aggregator.keras.litert.in_litert import STEPS, batches, trained_in_keras, trained_in_litert
 from tests.aggregator.keras.litert.small_models import BUILDERS
 
 ROUNDING = 1e-7
 BATCH = 32
 Model = Any
-
-
-def cnn(size: int, rate: float) -> Model:
-    keras.utils.set_random_seed(0)
-    layers = [
-        keras.Input((size, size, 1)),
-        keras.layers.Conv2D(8, 5, activation="relu"),
-        keras.layers.MaxPooling2D(),
-        keras.layers.Conv2D(16, 3, activation="relu"),
-        keras.layers.Flatten(),
-        keras.layers.Dense(10, activation="softmax"),
-    ]
-    model = keras.Sequential(layers)
-    model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
 
 
 def letters(folder: Path) -> list[Any]:
@@ -88,14 +74,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="models with this in their name")
     options = parser.parse_args()
     be_deterministic()
+    sgd = keras.optimizers.SGD
     cases: dict[str, Callable[[], tuple[Any, ...]]] = {
         build.__name__: lambda build=build: (build(), 4)  # type: ignore[misc]
         for build in BUILDERS
     }
-    cases["MNIST CNN, random images"] = lambda: (cnn(28, 0.05), BATCH)
-    cases["letters CNN, random images"] = lambda: (cnn(100, 0.01), BATCH)
+    cases["MNIST CNN, random images"] = lambda: (cnn(28, sgd(0.05)), BATCH)
+    cases["letters CNN, random images"] = lambda: (cnn(100, sgd(0.01)), BATCH)
     if options.letters:
-        cases["letters CNN, letters"] = lambda: (cnn(100, 0.05), BATCH, letters(options.letters))
+        cases["letters CNN, letters"] = lambda: (cnn(100, sgd(0.05)), BATCH, letters(options.letters))
     print("| model | learning rate | largest change | largest difference | ratio | Keras to itself |")
     print("|---|---|---|---|---|---|")
     results = {name: measure(name, *case()) for name, case in cases.items() if options.only in name}

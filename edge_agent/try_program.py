@@ -27,7 +27,7 @@ from edge_agent.data.split import Split, split
 from edge_agent.runtimes.base import MetricSums
 from edge_agent.runtimes.litert import LiteRTRuntime
 from edge_agent.runtimes.order import rows_in_all
-from host.errors import ConfigError, DataError
+from host.errors import ConfigError, DataError, WireError
 from host.exits import ExitCode
 
 RUNTIME = "litert"
@@ -54,7 +54,10 @@ def try_program(trial: Trial, out: TextIO) -> ExitCode:
 
     Raises ConfigError, DataError or WireError when program, data or theta cannot be used.
     """
-    program = Program.from_bytes(_read(trial.program, MAX_PROGRAM_BYTES))
+    try:
+        program = Program.from_bytes(_read(trial.program, MAX_PROGRAM_BYTES))
+    except WireError as error:
+        raise DataError(f"{trial.program}: is not the program.json of `midge export`: {error}") from None
     if program.runtime != RUNTIME:
         raise ConfigError(
             f"{trial.program}: is for runtime {program.runtime!r}; export it for {RUNTIME!r} to try it"

@@ -2,18 +2,17 @@
 
 import importlib
 import json
-import signal
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
 from deploy.command.app import EXITS
+from deploy.local.processes import end_as_by_ctrl_c
 from deploy.local.screen import Screen
 from examples.harness import ROOT, Example, Order, Result, write_reached
 from host.errors import MidgeError
@@ -61,15 +60,9 @@ def _tell(example: Example, results: list[Result], folder: Path, screen: Screen)
     screen.say(example.report(results, folder))
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Leave as Ctrl-C does, so that everything is stopped in order."""
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Do what the command line says; an error is one line and an exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    end_as_by_ctrl_c()
     try:
         typer.run(run)
     except MidgeError as error:

@@ -93,7 +93,7 @@ def record_outcome(c: Context, unfinished: str) -> bool:
     run, current, model = c.open_round()
     good_enough = _good_enough(c)
     late = "" if current.centrally_evaluated else unfinished
-    reached = f"reached {run.settings.stop_when}" if good_enough else ""
+    reached = f"reached {run.settings.stop_when}" if good_enough else _complaint(c)
     c.records.append(
         RoundClosed(
             run=run.run,
@@ -110,6 +110,7 @@ def record_outcome(c: Context, unfinished: str) -> bool:
 
 def _close(c: Context) -> None:
     run, _, _ = c.open_round()
+    run.complaint = _complaint(c)
     good_enough = record_outcome(c, "the evaluator did not finish in time")
     run.round, run.abandoned_in_a_row = None, 0
     run.completed += 1
@@ -126,20 +127,33 @@ def _summary(run: Run, *, good_enough: bool) -> str:
     rule = run.settings.stop_when
     if rule is None:
         return rounds
-    return f"{rule} after {rounds}" if good_enough else f"{rounds}, none reached {rule}"
+    if good_enough:
+        return f"{rule} after {rounds}"
+    return f"{rounds}; {run.complaint}" if run.complaint else f"{rounds}, none reached {rule}"
 
 
 def _good_enough(c: Context) -> bool:
-    """Whether the round's evaluation fulfils the run's rule.
+    """Whether the round's evaluation fulfils the run's rule."""
+    rule = c.active_run().settings.stop_rule
+    return rule is not None and rule.fulfilled(_decisive(c))
 
-    It is that on the aggregator's held-out data. The devices' own counts only where there is no such data:
-    it is another measure, so it does not stand in for an evaluation that failed.
+
+def _complaint(c: Context) -> str:
+    """That the rule asks for what the round's evaluation does not measure."""
+    rule = c.active_run().settings.stop_rule
+    return "" if rule is None else rule.complaint(_decisive(c))
+
+
+def _decisive(c: Context) -> Metrics | None:
+    """The evaluation that a rule is about: that on the aggregator's held-out data.
+
+    The devices' own counts only where there is no such data: it is another measure, so it does not stand in
+    for an evaluation that failed.
     """
-    run, current, _ = c.open_round()
-    rule = run.settings.stop_rule
-    if rule is None or not _evaluated_well(current):
-        return False
-    return rule.fulfilled(_federated(current) if current.metrics is None else current.metrics)
+    _, current, _ = c.open_round()
+    if not _evaluated_well(current):
+        return None
+    return _federated(current) if current.metrics is None else current.metrics
 
 
 def _evaluated_well(current: Round) -> bool:

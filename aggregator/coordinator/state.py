@@ -87,6 +87,7 @@ class Run(_State):
     declined: dict[str, LastingDecline] = Field(default_factory=dict, description="by device")
     paused: str | None = Field(default=None, description="why, while it is paused")
     time_left_s: float | None = None
+    complaint: str = Field(default="", description="of stop_when, about the newest evaluation")
 
 
 class Snapshot(_State):

@@ -3,11 +3,9 @@
 import contextlib
 import importlib.util
 import json
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,6 +15,7 @@ from broker.mosquitto import find_mosquitto
 from deploy.demo.conduct import Plan, conduct
 from deploy.demo.folder import DemoFolder
 from deploy.demo.lessons import digits, mnist
+from deploy.local.processes import end_as_by_ctrl_c
 from deploy.local.screen import Screen
 from host.errors import ConfigError
 
@@ -64,8 +63,7 @@ def demo(
     lesson = digits() if data is None else mnist(data)
     plan = Plan(lesson, devices, rounds or lesson.rounds, seed)
     screen = Screen(Console(stderr=as_json))
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    end_as_by_ctrl_c()
     with _folder(keep) as folder:
         try:
             outcome = conduct(plan, folder, screen)
@@ -86,11 +84,6 @@ def _folder(keep: Path | None) -> Iterator[DemoFolder]:
     else:
         with tempfile.TemporaryDirectory(prefix="midge-demo-") as folder:
             yield DemoFolder(Path(folder))
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Leave as Ctrl-C does, so that everything is stopped in order."""
-    raise KeyboardInterrupt
 
 
 def _check_installed() -> None:

@@ -20,7 +20,7 @@ from host.children import ask_once
 from host.errors import ConfigError
 from host.settings import load_settings
 
-# Long recurrent models are unrolled, and take minutes to convert.
+# Large models take minutes to convert and to compare, on a small machine.
 EXPORT_TIMEOUT_S = 1800.0
 FOR = {
     PROGRAM_FILE: "trains; devices download it once",

@@ -5,13 +5,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from aggregator.run_settings import RunSettings
 from aggregator.settings import TaskSettings
+from broker.messages import SettingValue
+from broker.monitor import RunDocument
 from deploy.demo.folder import DemoFolder
 from deploy.demo.lessons import Lesson
 from deploy.demo.outcome import Outcome
 from deploy.demo.shares import Share, spell
-from deploy.demo.solos import SoloRequest, Solos
+from deploy.demo.solos import MODULE, Solo, SoloRequest
 from deploy.local.fleet import LOOK_S, LocalFleet
 from deploy.local.screen import Screen
 from deploy.local.verdict import confusion_of
@@ -41,6 +45,22 @@ def conduct(plan: Plan, folder: DemoFolder, screen: Screen) -> Outcome:
     """Run the demo in `folder`; whatever happens, no process is left. Raises MidgeError."""
     began = time.monotonic()
     shares = folder.fill(plan.lesson, plan.devices, plan.seed)
+    try:
+        with open_fleet(plan, folder, shares, screen) as fleet:
+            alone = _train_alone(plan, folder, shares, fleet, screen)
+            screen.say(f"\nAll together, {plan.rounds} rounds over Mosquitto at {fleet.url}:")
+            fleet.go_online()
+            run = train_together(plan, fleet).run
+            together = confusion_of(fleet, run, folder.test)
+            # The devices' last heartbeats have come meanwhile, so the byte counts are complete.
+            return _outcome(plan, fleet, run, shares, alone, together, time.monotonic() - began)
+    finally:
+        screen.clear()
+
+
+def open_fleet(plan: Plan, folder: DemoFolder, shares: Sequence[Share], screen: Screen) -> LocalFleet:
+    """A device for each share, and an aggregator with the plan's task; the screen says who has what."""
+    began = time.monotonic()
     about = {
         share.device: f"{share.examples} examples, never sees {spell(share.lacking)}" for share in shares
     }
@@ -48,18 +68,13 @@ def conduct(plan: Plan, folder: DemoFolder, screen: Screen) -> Outcome:
         screen.say(f"device {device}: {words}")
     tasks = {plan.lesson.name: TaskSettings(file=folder.task, settings=dict(plan.lesson.settings))}
     data = {share.device: NpzSettings(path=share.path) for share in shares}
-    try:
-        with LocalFleet(folder, tasks, data, lambda scene: screen.follow(scene, about, began)) as fleet:
-            alone = _train_alone(plan, folder, shares, fleet, screen)
-            screen.say(f"\nAll together, {plan.rounds} rounds over Mosquitto at {fleet.url}:")
-            fleet.go_online()
-            settings = plan.run_settings().model_dump(include={"rounds", "seed", "min_devices"})
-            run = fleet.run(plan.lesson.name, settings).run
-            together = confusion_of(fleet, run, folder.test)
-            # The devices' last heartbeats have come meanwhile, so the byte counts are complete.
-            return _outcome(plan, fleet, run, shares, alone, together, time.monotonic() - began)
-    finally:
-        screen.clear()
+    return LocalFleet(folder, tasks, data, lambda scene: screen.follow(scene, about, began))
+
+
+def train_together(plan: Plan, fleet: LocalFleet, **changes: SettingValue) -> RunDocument:
+    """A run of the plan's task on all devices, with `changes` to its settings; raises ChildError."""
+    settings = plan.run_settings().model_dump(include={"rounds", "seed", "min_devices"})
+    return fleet.run(plan.lesson.name, {**settings, **changes})
 
 
 def _train_alone(
@@ -69,25 +84,30 @@ def _train_alone(
     settings = plan.run_settings()
     epochs = plan.rounds * (settings.epochs or 1)
 
-    def request(share: Share) -> SoloRequest:
+    def solo(share: Share) -> Solo:
         training = settings.training(derive_seed(plan.seed, 1, share.device), rounds=plan.rounds)
-        return SoloRequest(
-            task=folder.task,
+        return Solo(
             data=share.path,
             model=folder.solos / f"{share.device}.keras",
-            seed=plan.seed,
-            runtime=settings.runtime,
             settings=training.model_copy(update={"epochs": epochs}),
         )
 
     screen.say(f"\nEach device alone, {epochs} epochs on its own examples:")
-    solos = Solos(fleet.processes, request, shares)
-    while not solos.over:
-        for device in solos.advance():
-            screen.say(f"device {device} alone: {accuracy(solos.matrices[device]):.1%} right")
+    request = SoloRequest(
+        task=folder.task,
+        seed=plan.seed,
+        runtime=settings.runtime,
+        batch_size=settings.batch_size,
+        solos={share.device: solo(share) for share in shares},
+    )
+    job = fleet.processes.job("alone", MODULE, request.model_dump_json())
+    while (result := job.result()) is None:
         screen.wait("training each device alone")
         time.sleep(LOOK_S)
-    return {share.device: solos.matrices[share.device] for share in shares}
+    matrices = {device: np.array(matrix, np.int64) for device, matrix in json.loads(result).items()}
+    for device, matrix in matrices.items():
+        screen.say(f"device {device} alone: {accuracy(matrix):.1%} right")
+    return matrices
 
 
 def _outcome(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.data.examples import Examples
 from host.errors import ConfigError, DataError
@@ -33,10 +34,9 @@ def share_out(pool: Examples, devices: int, seed: int, folder: Path) -> list[Sha
     """
     if not 1 <= devices <= len(NAMES):
         raise ConfigError(f"--devices {devices}: from 1 to {len(NAMES)} devices can be shown")
-    order = np.random.default_rng([seed, SHARE_STREAM]).permutation(len(pool.y))
     folder.mkdir(parents=True, exist_ok=True)
     shares = []
-    for index, part in enumerate(np.array_split(order, devices)):
+    for index, part in enumerate(deal(len(pool.y), devices, seed)):
         lacking = LACKING[index % len(LACKING)]
         kept = part[~np.isin(pool.y[part], lacking)]
         if not len(kept):
@@ -45,6 +45,12 @@ def share_out(pool: Examples, devices: int, seed: int, folder: Path) -> list[Sha
         write_examples(path, Examples(pool.x[kept], pool.y[kept]))
         shares.append(Share(NAMES[index], lacking, path, len(kept)))
     return shares
+
+
+def deal(examples: int, devices: int, seed: int) -> list[NDArray[np.int64]]:
+    """Rows by chance, about as many for each device."""
+    order = np.random.default_rng([seed, SHARE_STREAM]).permutation(examples)
+    return np.array_split(order, devices)
 
 
 def write_examples(path: Path, examples: Examples) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from host.errors import ChildError
@@ -109,6 +109,16 @@ class Processes:
                 start_new_session=True,
                 env={**os.environ, **ENVIRONMENT, "PYTHONPATH": search},
             )
+
+
+def end_as_by_ctrl_c() -> None:
+    """Have what asks this process to end raise KeyboardInterrupt, so that everything is stopped in order."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
 
 
 def _tied_to_us() -> list[str]:

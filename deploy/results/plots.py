@@ -92,7 +92,14 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     for name, level in panel.levels.items():
         axes.axhline(level, linestyle=":", color="grey")
         axes.annotate(
-            name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small"
+            name,
+            (1, level),
+            (-4, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize="small",
         )
     axes.set_xlabel("round")
     axes.set_ylabel(panel.ylabel)

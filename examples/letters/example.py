@@ -13,6 +13,7 @@ from broker.messages import SettingValue
 from deploy.demo.shares import write_examples
 from deploy.local.fleet import LocalFleet
 from deploy.local.folder import FleetFolder
+from deploy.local.processes import Job
 from deploy.local.screen import Screen
 from deploy.local.verdict import confusion_of
 from deploy.results.confusion import accuracy
@@ -51,8 +52,9 @@ def play(order: Order, screen: Screen) -> Result:
     with local_fleet(folder, TASK, settings, devices, screen) as fleet:
         fleet.go_online()
         run = fleet.run(TASK, {"rounds": order.rounds or ROUNDS, "seed": order.seed}).run
+        predicting = _predict(fleet, run)
         matrix = confusion_of(fleet, run, folder.root / "test.npz")
-        predicted = _predict(fleet, run, screen)
+        predicted = _predicted(fleet, predicting, screen)
     history = history_of(folder, run)
     return {
         "seed": order.seed,
@@ -119,13 +121,19 @@ def _write_task(root: Path) -> None:
     write_examples(root / "test.npz", load(ImageFolderSettings(path=root / "test"), contract))
 
 
-def _predict(fleet: LocalFleet, run: str, screen: Screen) -> dict[str, str]:
-    """Have `midge predict` name the first letter held out."""
-    image = min((fleet.folder.root / "test").rglob("*.png"))
-    model = fleet.folder.run(run) / "model.keras"
-    job = fleet.processes.job("predict", "deploy.command.entry", "predict", str(model), str(image), "--json")
-    said = json.loads(fleet.wait_for(job))["class"]
-    screen.say(f"midge predict {model} {image}: {said}")
+def _first_held_out(fleet: LocalFleet) -> Path:
+    return min((fleet.folder.root / "test").rglob("*.png"))
+
+
+def _predict(fleet: LocalFleet, run: str) -> Job:
+    """Have `midge predict` name the first letter held out, while the confusion matrix is made."""
+    arguments = (str(fleet.folder.run(run) / "model.keras"), str(_first_held_out(fleet)), "--json")
+    return fleet.processes.job("predict", "deploy.command.entry", "predict", *arguments)
+
+
+def _predicted(fleet: LocalFleet, predicting: Job, screen: Screen) -> dict[str, str]:
+    image, said = _first_held_out(fleet), json.loads(fleet.wait_for(predicting))["class"]
+    screen.say(f"midge predict model.keras {image}: {said}")
     return {"true": image.parent.name, "said": said}
 
 

@@ -11,7 +11,7 @@ from aggregator.ledger import Ledger
 from broker.messages import SettingValue
 from broker.monitor import means
 from deploy.demo.lessons import mnist
-from deploy.demo.shares import write_examples
+from deploy.demo.shares import deal, write_examples
 from deploy.local.folder import FleetFolder
 from deploy.local.screen import Screen
 from deploy.results.plots import Panel, curve, plot_panels
@@ -21,7 +21,6 @@ from examples.harness import Example, Order, Result, history_of, local_fleet, sp
 
 TASK = "mnist-logistic"
 DEVICES = 10
-SHARE_STREAM = 1
 SETTINGS: dict[str, SettingValue] = {
     "runtime": "litert",
     "batch_size": 32,
@@ -86,9 +85,8 @@ def _share_out(order: Order, root: Path) -> dict[str, tuple[Path, int]]:
     (root / "data").mkdir(parents=True)
     shutil.copyfile(Path(__file__).with_name("task.py"), root / "task.py")
     write_examples(root / "test.npz", pool.test)
-    order_of = np.random.default_rng([order.seed, SHARE_STREAM]).permutation(len(pool.training.y))
     shares = {}
-    for number, rows in enumerate(np.array_split(order_of, DEVICES)):
+    for number, rows in enumerate(deal(len(pool.training.y), DEVICES, order.seed)):
         name = f"pi-{number}"
         path = root / "data" / f"{name}.npz"
         write_examples(path, Examples(pool.training.x[rows], pool.training.y[rows]))

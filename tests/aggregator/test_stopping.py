@@ -44,6 +44,27 @@ def test_nonsense_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "metrics", [None, {}, {"accuracy": (1.0, 4.0)}, {"accuracy": (1.0, 4.0), "loss": (1.0, 4.0)}]
+)
+def test_there_is_nothing_to_tell_while_the_metric_is_measured_or_nothing_is(metrics: Metrics | None) -> None:
+    assert StopRule.parse("accuracy >= 1").complaint(metrics) == ""
+
+
+def test_a_metric_that_is_not_measured_is_told_with_those_that_are() -> None:
+    rule = StopRule.parse("acuracy >= 1")
+    measured: Metrics = {"loss": (1.0, 4.0), "accuracy on 1, 3": (1.0, 4.0)}
+    assert rule.complaint(measured) == (
+        "stop_when: the evaluation has no 'acuracy', only 'accuracy on 1, 3', 'loss'"
+    )
+
+
+def test_the_complaint_is_short_whatever_the_names() -> None:
+    rule = StopRule.parse(f"{'x' * 64} >= 1")
+    measured: Metrics = {f"{number} {'y' * 60}": (1.0, 1.0) for number in range(60)}
+    assert len(rule.complaint(measured)) < 280
+
+
+@pytest.mark.parametrize(
     ("rule", "metrics", "fulfilled"),
     [
         ("accuracy >= 0.75", {"accuracy": (3.0, 4.0)}, True),

@@ -336,6 +336,16 @@ def test_the_document_of_a_huge_round_can_be_sent() -> None:
     assert len(json.dumps(shown, separators=(",", ":"))) < MAX_DOCUMENT_BYTES
 
 
+def test_a_run_says_that_its_stopping_rule_is_about_nothing_measured() -> None:
+    screen = Screen(stop_when="acuracy >= 0.1")
+    screen.world.begin_training("a")
+    screen.look()
+    assert screen.shown[RUN_TOPIC]["reason"] == ""
+    screen.complete_round()
+    screen.look()
+    assert screen.shown[RUN_TOPIC]["reason"] == "stop_when: the evaluation has no 'acuracy', only 'loss'"
+
+
 def test_messages_that_were_dropped_are_counted_in_the_open() -> None:
     screen = Screen()
     screen.look()

@@ -17,7 +17,7 @@ from broker.layout import Layout
 from broker.program import Program
 from edge_agent.main import main
 from edge_agent.try_program import Trial, random_theta, source_of, try_program
-from host.errors import ConfigError, DataError, WireError
+from host.errors import ConfigError, DataError
 from host.exits import ExitCode
 
 COUNT = 60
@@ -128,7 +128,7 @@ def test_what_cannot_be_tried_is_refused_clearly(folder: Path, tmp_path: Path) -
         told(Trial(program, tmp_path / "none"))
     with pytest.raises(DataError, match="51 weights of 4 bytes"):
         told(Trial(program, data, folder / "regression.theta"))
-    with pytest.raises(WireError, match="program"):
+    with pytest.raises(DataError, match=r"data\.npz: is not the program\.json of `midge export`"):
         told(Trial(data, data))
     other = Program(layout=Layout(trainable=((1,),)), runtime="keras", body="")
     (tmp_path / "other").write_bytes(other.to_bytes())

@@ -242,11 +242,29 @@ def test_a_run_ends_with_the_round_that_reaches_its_rule() -> None:
 
 
 def test_a_rule_that_no_round_reaches_leaves_the_run_its_rounds_and_is_told() -> None:
-    world = World(rounds=1, stop_when="acuracy >= 0.1")
+    world = World(rounds=1, stop_when="accuracy >= 0.9")
+    world.begin_evaluating("a")
+    world.report("a")
+    world.evaluated({"accuracy": (8.0, 10.0)})
+    assert closed(world).reason == ""
+    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "1 round, none reached accuracy >= 0.9")]
+
+
+def test_a_rule_about_a_metric_that_there_is_not_is_told_after_the_first_round() -> None:
+    complaint = "stop_when: the evaluation has no 'acuracy', only 'accuracy'"
+    world = World(rounds=2, stop_when="acuracy >= 0.1")
     world.begin_evaluating("a")
     world.report("a")
     world.evaluated({"accuracy": (10.0, 10.0)})
-    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", "1 round, none reached acuracy >= 0.1")]
+    assert closed(world).reason == complaint
+    assert world.core.run is not None
+    assert world.core.run.complaint == complaint
+    world.upload("a")
+    world.aggregated()
+    world.published()
+    world.report("a")
+    world.evaluated({"accuracy": (10.0, 10.0)})
+    assert world.noted(RunEnded) == [RunEnded(RUN, "finished", f"2 rounds; {complaint}")]
 
 
 def test_the_devices_own_metrics_decide_only_where_there_is_no_held_out_data() -> None:
