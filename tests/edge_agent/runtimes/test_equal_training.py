@@ -18,7 +18,7 @@ from tests.edge_agent.runtimes.litert_bench import BATCH, Bench
 
 COUNT = 28  # the last batch of an epoch is short
 PLAIN = TrainingSettings(epochs=3, batch_size=BATCH, learning_rate=0.05, seed=3)
-SCHEDULE = RateSchedule(shape="cosine", begin=1, end=2, rounds=4, warmup_rounds=1, final_rate=0.1)
+SCHEDULE = RateSchedule(shape="cosine", begin=1, end=2, rounds=3, warmup_rounds=1, final_rate=0.1)
 PROXIMAL, CLIP, SCHEDULED, DROP = (
     {"proximal": 0.5},
     {"clip_norm": 0.3},
