@@ -4,8 +4,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from aggregator.evaluator import MODULE, build_request
+from aggregator.evaluator import MODULE
 from aggregator.ledger import Ledger
+from aggregator.requests import BuildRequest
 from aggregator.run_settings import read_run_settings
 from aggregator.settings import AggregatorSettings
 from broker.probe import probe
@@ -38,8 +39,8 @@ def _task(settings: AggregatorSettings, name: str) -> tuple[ExitCode, str]:
     """Build the task's model as a run would, with the task's own settings."""
     task = settings.tasks[name]
     with tempfile.TemporaryDirectory(prefix="midge-check-") as folder:
-        request = build_request(task.file, Path(folder), read_run_settings(task.settings), None)
-        answer = ask_once(MODULE, request, BUILD_TIMEOUT_S)
+        request = BuildRequest.of(task.file, Path(folder), read_run_settings(task.settings), None)
+        answer = ask_once(MODULE, request.to_json(), BUILD_TIMEOUT_S)
     if answer["event"] == "failed":
         return ExitCode.BAD_CONFIG, str(answer["detail"])
     return ExitCode.OK, f"{answer['parameters']:,} parameters, {answer['test_examples']:,} test examples"

@@ -5,28 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aggregator.requests import BuildRequest, EvaluateRequest, Request
 from aggregator.run_settings import RunSettings
 from host.children import Child
 from host.loop import Loop
 
-MODULE = "aggregator.keras.worker"
+MODULE = "aggregator.worker"
 
 log = logging.getLogger(__name__)
 Answer = dict[str, Any]
-
-
-def build_request(task: Path, folder: Path, settings: RunSettings, initial: Path | None) -> Answer:
-    """What the child is asked for a run with these settings."""
-    return {
-        "verb": "build",
-        "task": str(task),
-        "folder": str(folder),
-        "seed": settings.seed,
-        "runtime": settings.runtime,
-        "batch_size": settings.batch_size,
-        "scheduled": settings.learning_rate is None and settings.scheduled,
-        "initial": None if initial is None else str(initial),
-    }
 
 
 class Evaluator:
@@ -47,7 +34,7 @@ class Evaluator:
         failed: Callable[[str], None],
     ) -> None:
         """Run the task file; writes its first theta and its program into `folder`."""
-        self._ask(build_request(task, folder, settings, initial), done, failed)
+        self._ask(BuildRequest.of(task, folder, settings, initial), done, failed)
 
     def evaluate(
         self,
@@ -57,9 +44,8 @@ class Evaluator:
         done: Callable[[Answer], None],
         failed: Callable[[str], None],
     ) -> None:
-        """Save the model with this theta where the answer says, and evaluate it on held-out data."""
-        request = {"verb": "evaluate", "task": str(task), "theta": str(theta), "keras": str(model)}
-        self._ask(request, done, failed)
+        """Save the model with this theta as `model`, its ending added, and evaluate it on held-out data."""
+        self._ask(EvaluateRequest(task=task, theta=theta, model=model), done, failed)
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
@@ -73,11 +59,11 @@ class Evaluator:
         if self._waiting is not None:
             self.close()
 
-    def _ask(self, request: Answer, done: Callable[[Answer], None], failed: Callable[[str], None]) -> None:
+    def _ask(self, request: Request, done: Callable[[Answer], None], failed: Callable[[str], None]) -> None:
         self.give_up()
         child = self._child or self._start()
         self._waiting = (done, failed)
-        child.send(request)
+        child.send(request.to_json())
 
     def _start(self) -> Child:
         def on_message(message: Answer) -> None:

@@ -50,8 +50,8 @@ class RunFolder:
         return self.path / "theta" / f"round-{round_:04}.f32"
 
     def round_model(self, round_: int) -> Path:
-        """Where the Keras model after a round lies; a model without Keras lies beside it."""
-        return self.path / "models" / f"round-{round_:04}.keras"
+        """Where the model after a round lies, without its ending: what that is depends on the task."""
+        return self.path / "models" / f"round-{round_:04}"
 
     def theta_with(self, digest: str) -> Path:
         """Find the newest weights with this SHA-256; raises StorageError when they are gone or damaged.

@@ -68,7 +68,9 @@ def main() -> int:
     met = abs(apart(mean)) <= TARGET_POINTS
     print(f"{row('mean', mean)}  target {TARGET_POINTS}  {'met' if met else 'MISSED'}")
     print(
-        json.dumps({"benchmark": "federated_accuracy", "seeds": seeds, "mean": mean, "points": apart(mean)})
+        json.dumps(
+            {"benchmark": "federated_accuracy", "seeds": seeds, "mean": mean, "points": round(apart(mean), 4)}
+        )
     )
     return 0 if met else 1
 

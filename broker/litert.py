@@ -13,20 +13,59 @@ All are float32 but x and y, whose types stand in the body. `weight` is 1 for a 
 a loss is the mean over the real rows, regularisers added. `opt` begins as zeros.
 """
 
+import zlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from broker.names import MetricName
 from broker.program import MAX_EXTENT
 from host.errors import WireError
 
-# As base64 it has to fit into a program of 8 MiB.
+# What does not deflate has to fit, as base64, into a program of 8 MiB.
 MAX_TFLITE_BYTES = 6_000_000
 MAX_BODY_CHARS = 8 << 20
 MAX_BATCH = 65_536
 LOSS = "loss"
 
+
+def _deflated(tflite: bytes) -> bytes:
+    return zlib.compress(tflite, zlib.Z_BEST_COMPRESSION)
+
+
+def _inflated(content: bytes, info: ValidationInfo) -> bytes:
+    """Undo `_deflated` for what came as JSON, without taking more memory than the largest file does."""
+    if info.mode != "json":
+        return content
+    stream = zlib.decompressobj()
+    try:
+        tflite = stream.decompress(content, MAX_TFLITE_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"is damaged: {error}") from None
+    if len(tflite) > MAX_TFLITE_BYTES:
+        raise ValueError(f"inflates to more than {MAX_TFLITE_BYTES} bytes")
+    if not stream.eof:
+        raise ValueError("is cut short")
+    if stream.unused_data:
+        raise ValueError("goes on after its end")
+    return tflite
+
+
+TFLite = Annotated[
+    bytes,
+    AfterValidator(_inflated),
+    Field(min_length=1, max_length=MAX_TFLITE_BYTES),
+    PlainSerializer(_deflated, return_type=bytes, when_used="json"),
+]
 Extent = Annotated[int, Field(ge=1, le=1 << 24)]
 Shape = Annotated[tuple[Extent, ...], Field(max_length=6)]
 
@@ -56,7 +95,7 @@ class LiteRTBody(BaseModel):
         default=False,
         description="it draws random numbers (Dropout), from the beginning in each new interpreter",
     )
-    tflite: bytes = Field(min_length=1, max_length=MAX_TFLITE_BYTES)
+    tflite: TFLite = Field(description="in JSON a zlib stream of it, as base64")
 
     @field_validator("metrics")
     @classmethod
@@ -66,7 +105,7 @@ class LiteRTBody(BaseModel):
         return metrics
 
     def to_json(self) -> str:
-        """JSON, the file in it as base64; the same text for the same body."""
+        """JSON, the file in it deflated (RFC 1950) and as base64 (RFC 4648, the URL-safe alphabet)."""
         return self.model_dump_json()
 
     @classmethod

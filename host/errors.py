@@ -36,3 +36,8 @@ class ChildError(MidgeError):
 
 class StorageError(MidgeError):
     """A file of ours is missing, damaged or could not be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of a library's own says; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from aggregator.keras.determinism import keras
 from aggregator.keras.weights import Model
-from host.errors import DataError
+from host.errors import DataError, first_line
 
 BATCH = 256
 
@@ -18,8 +18,7 @@ def load_model(path: Path) -> Model:
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # noqa: BLE001  Keras raises whatever a damaged file leads to
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: no Keras model that can be read: {line}"[:300]) from None
+        raise DataError(f"{path}: no Keras model that can be read: {first_line(error)}"[:300]) from None
     if not isinstance(getattr(model, "input_shape", None), tuple):
         raise DataError(f"{path}: the model has more than one input; use Keras itself for it")
     return model

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from aggregator.keras.determinism import keras
 from aggregator.keras.weights import Model, layout_of
 from broker.program import KerasBody, Program
-from host.errors import ConfigError
+from host.errors import ConfigError, first_line
 
 KERAS = "keras"
 LITERT = "litert"
@@ -53,8 +53,9 @@ def rebuilt(program: Program) -> Model:
         copy = keras.saving.deserialize_keras_object(body.model, safe_mode=True)
         copy.compile_from_config(body.compile)
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"the model cannot be built again from its description: {line}") from error
+        raise ConfigError(
+            f"the model cannot be built again from its description: {first_line(error)}"
+        ) from error
     if layout_of(copy) != program.layout:
         raise ConfigError(
             "the model built again from its description has other weights; use layers of Keras only"

@@ -18,7 +18,7 @@ from broker.contract import DataContract, Needs
 from broker.layout import Layout, Theta
 from broker.names import Metrics, metric_on
 from broker.program import Program
-from host.errors import ConfigError
+from host.errors import ConfigError, first_line
 from host.files import publish_file, sync_file
 
 EVALUATION_BATCH = 64
@@ -95,7 +95,7 @@ class KerasTask:
         try:
             earlier = keras.models.load_model(path, compile=False)
         except Exception as error:
-            raise ConfigError(f"{path}: no Keras model that can be loaded: {_line(error)}") from error
+            raise ConfigError(f"{path}: no Keras model that can be loaded: {first_line(error)}") from error
         if layout_of(earlier) != self.layout:
             raise ConfigError(
                 f"{path}: its weights have other shapes than the task's model; it cannot be its beginning"
@@ -173,7 +173,9 @@ def _try_model(model: Model, file: TaskFile) -> None:
     try:
         model.test_on_batch(*_probe(file.contract))
     except Exception as error:
-        raise file.fault(f"the model cannot be used on data_contract's examples: {_line(error)}") from error
+        raise file.fault(
+            f"the model cannot be used on data_contract's examples: {first_line(error)}"
+        ) from error
     model.reset_metrics()
 
 
@@ -216,7 +218,3 @@ def _check_data(pair: Any, file: TaskFile) -> Pair:  # noqa: ANN401  whatever th
     return x.astype(contract.dtype, copy=False), y.astype(
         np.int32 if contract.classes else np.float32, copy=False
     )
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

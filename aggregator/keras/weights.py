@@ -14,7 +14,7 @@ Model = Any  # Keras ships no types
 
 def layout_of(model: Model) -> Layout:
     """Shapes of the weights; raises ConfigError when one is not float32."""
-    trainable, state = _weights(model)
+    trainable, state = weights_of(model)
     return Layout(
         trainable=tuple(tuple(weight.shape) for weight in trainable),
         state=tuple(tuple(weight.shape) for weight in state),
@@ -23,13 +23,13 @@ def layout_of(model: Model) -> Layout:
 
 def theta_of(model: Model) -> Theta:
     """Take the weights out: float32[P]."""
-    trainable, state = _weights(model)
+    trainable, state = weights_of(model)
     return layout_of(model).flatten([np.asarray(weight) for weight in trainable + state])
 
 
 def set_theta(model: Model, theta: Theta) -> None:
     """Put float32[P] in; raises ValueError when it has not the model's length."""
-    trainable, state = _weights(model)
+    trainable, state = weights_of(model)
     for weight, value in zip(trainable + state, layout_of(model).unflatten(theta), strict=True):
         weight.assign(value)
     for layer in layers_of(model):
@@ -39,8 +39,8 @@ def set_theta(model: Model, theta: Theta) -> None:
             model.train_function = model.test_function = model.predict_function = None
 
 
-def _weights(model: Model) -> tuple[list[Any], list[Any]]:
-    """Trainable weights, then the other state.
+def weights_of(model: Model) -> tuple[list[Any], list[Any]]:
+    """Trainable weights and the other state, in the order of theta; raises ConfigError for one not float32.
 
     Normalization's counter of what it adapted to takes no part in its mathematics and stays behind.
     """

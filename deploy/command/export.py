@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator.evaluator import MODULE
-from aggregator.keras.worker import PROGRAM_FILE, THETA_FILE
+from aggregator.requests import PROGRAM_FILE, THETA_FILE, ExportRequest
 from aggregator.run_settings import RunSettings, read_run_settings
 from aggregator.settings import AggregatorSettings
 from deploy.command.results import quieten_tensorflow
@@ -71,14 +71,13 @@ def export(
     _check_installed()
     quieten_tensorflow()
     examples = batch or settings.batch_size
-    request = {
-        "verb": "export",
-        "task": str(file.absolute()),
-        "folder": str(output.absolute()),
-        "seed": settings.seed if seed is None else seed,
-        "batch_size": examples,
-    }
-    answer = ask_once(MODULE, request, EXPORT_TIMEOUT_S)
+    request = ExportRequest(
+        task=file.absolute(),
+        folder=output.absolute(),
+        seed=settings.seed if seed is None else seed,
+        batch_size=examples,
+    )
+    answer = ask_once(MODULE, request.to_json(), EXPORT_TIMEOUT_S)
     if answer["event"] == "failed":
         raise ConfigError(str(answer["detail"]))
     _show(answer, output, examples)
@@ -125,14 +124,15 @@ def _show(answer: Mapping[str, Any], folder: Path, batch: int) -> None:
 
 
 def _facts(answer: Mapping[str, Any], batch: int) -> dict[str, str]:
-    optimizer, operators = answer["optimizer"], answer["operators"]
+    optimizer, operators, travels = answer["optimizer"], answer["operators"], answer["files"][PROGRAM_FILE]
     return {
         "parameters": f"{answer['trainable']:,} trained, {answer['state']:,} other",
         "optimizer": f"{optimizer['name']}, with a state of float32[{optimizer['size']}]",
         "batch": f"{batch} examples",
         "takes": answer["takes"],
         "gives": f"{answer['gives']}; metrics {', '.join(answer['metrics'])}",
-        "to train": f"{answer['tflite_bytes']:,} bytes of LiteRT, {_counted(operators['training'])}",
+        "to train": f"{answer['tflite_bytes']:,} bytes of LiteRT, which travel as {travels:,}; "
+        f"{_counted(operators['training'])}",
         "to infer": _counted(operators["inference"]),
     }
 

@@ -69,24 +69,30 @@ def test_weights_are_found_by_their_digest_whatever_a_crash_left(folder: RunFold
         folder.theta_with(digest)
 
 
+def saved(folder: RunFolder, number: int, content: bytes, suffix: str = ".keras") -> Path:
+    path = folder.round_model(number)
+    path = path.with_name(path.name + suffix)
+    path.write_bytes(content)
+    return path
+
+
 def test_the_model_is_the_one_published_last(folder: RunFolder) -> None:
-    for number, content in ((1, b"first"), (2, b"second")):
-        folder.round_model(number).write_bytes(content)
-        folder.publish_model(folder.round_model(number))
+    first, second = saved(folder, 1, b"first"), saved(folder, 2, b"second")
+    folder.publish_model(first)
+    folder.publish_model(second)
     assert (folder.path / "model.keras").read_bytes() == b"second"
-    assert folder.round_model(1).read_bytes() == b"first"
+    assert first.read_bytes() == b"first"
 
 
 def test_publishing_the_same_model_again_leaves_no_temporary_file(folder: RunFolder) -> None:
-    folder.round_model(1).write_bytes(b"first")
-    folder.publish_model(folder.round_model(1))
-    folder.publish_model(folder.round_model(1))
+    model = saved(folder, 1, b"first")
+    folder.publish_model(model)
+    folder.publish_model(model)
     assert sorted(path.name for path in folder.path.iterdir()) == ["model.keras", "models", "theta"]
 
 
 def test_a_model_without_keras_keeps_its_ending(folder: RunFolder, tmp_path: Path) -> None:
-    weights = folder.round_model(1).with_suffix(".npz")
-    weights.write_bytes(b"weights")
+    weights = saved(folder, 1, b"weights", ".npz")
     folder.publish_model(weights)
     assert (folder.path / "model.npz").read_bytes() == b"weights"
     assert resolve_start(tmp_path, "run") == folder.path / "model.npz"
@@ -100,8 +106,7 @@ def test_the_model_is_copied_where_links_are_not_possible(
         raise PermissionError
 
     monkeypatch.setattr(os, "link", no_links)
-    folder.round_model(1).write_bytes(b"first")
-    folder.publish_model(folder.round_model(1))
+    folder.publish_model(saved(folder, 1, b"first"))
     assert (folder.path / "model.keras").read_bytes() == b"first"
 
 
@@ -109,8 +114,8 @@ def test_pruning_keeps_the_start_and_the_newest(folder: RunFolder) -> None:
     for number in range(5):
         folder.theta(number).write_bytes(b"")
         state_path(folder.theta(number)).write_bytes(b"")
-        folder.round_model(number).write_bytes(b"")
-        folder.round_model(number).with_suffix(".npz").write_bytes(b"")
+        for suffix in (".keras", ".npz"):
+            saved(folder, number, b"", suffix)
     folder.prune(keep=2)
     kept = sorted(path.name for path in (folder.path / "theta").iterdir() if path.suffix == ".f32")
     assert kept == ["round-0000.f32", "round-0003.f32", "round-0004.f32"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from aggregator.evaluator import MODULE
-from aggregator.keras.worker import PROGRAM_FILE, THETA_FILE
+from aggregator.requests import PROGRAM_FILE, THETA_FILE
 from broker.layout import THETA_DTYPE, Theta
 from broker.messages import TrainingSettings
 from broker.program import Program

@@ -59,7 +59,9 @@ def test_what_is_exported_trains_without_a_broker_and_infers(
     assert (out / "labels.txt").read_text() == "low\nhigh\n"
     assert "parameters  26 trained, 12 other" in said
     assert re.search(r"to infer +\d+ operators: .*FULLY_CONNECTED 1", said)
-    assert re.search(r"to train +[\d,]+ bytes of LiteRT, \d+ operators: ", said)
+    assert re.search(
+        rf"to train +[\d,]+ bytes of LiteRT, which travel as {sizes['program.json']:,}; \d+ operators: ", said
+    )
 
     body = LiteRTBody.from_json(Program.from_bytes((out / "program.json").read_bytes()).body)
     assert body.batch == 8

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from aggregator.aggregate import SpooledUpdate, aggregate
-from aggregator.keras.worker import Worker
 from aggregator.strategies.registry import load_strategy
+from aggregator.worker import Worker
 from broker.layout import Layout, Theta
 from broker.update import encode_update, open_update
 from edge_agent.runtimes.registry import available
@@ -110,7 +110,7 @@ def test_the_task_is_built_trained_with_the_runtime_and_measured(tmp_path: Path)
     total, weight = ask(trainer, verb="evaluate", **given)["metrics"]["loss"]
     assert (total, weight) == pytest.approx(trained["validation"]["loss"])
     assert total / weight < np.log(3) / 2
-    measured = ask(worker, verb="evaluate", task=task, theta=theta, keras=tmp_path / "model.keras")
+    measured = ask(worker, verb="evaluate", task=task, theta=theta, model=tmp_path / "model")
     assert measured["event"] == "evaluated", measured
     right, weight = measured["metrics"]["accuracy"]
     assert weight == 70

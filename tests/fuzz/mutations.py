@@ -1,6 +1,6 @@
 """Training programs with damage, and what the trainer makes of a series of them."""
 
-import base64
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from broker.contract import DataContract
+from broker.layout import Layout
 from broker.litert import LiteRTBody
 from broker.messages import DeclineReason
 from broker.program import Program
@@ -32,8 +33,8 @@ class Model:
     """A sound program, and what it is trained on."""
 
     name: str
+    layout: Layout
     body: LiteRTBody
-    program: bytes
     job: Job
 
     @classmethod
@@ -45,27 +46,37 @@ class Model:
         examples = Examples(x, random.integers(0, len(CLASSES), EXAMPLES).astype(np.int32))
         contract = DataContract(shape=shape, classes=CLASSES)
         job = Job(bench.layout.digest, bench.theta, examples, contract, SETTINGS)
-        program = Program(layout=bench.layout, runtime="litert", body=bench.body.to_json()).to_bytes()
-        return cls(name, bench.body, program, job)
+        return cls(name, bench.layout, bench.body, job)
+
+    @property
+    def program(self) -> bytes:
+        """The program, undamaged."""
+        return self._packed(self.body)
+
+    def _packed(self, body: LiteRTBody) -> bytes:
+        return Program(layout=self.layout, runtime="litert", body=body.to_json()).to_bytes()
 
     def damaged(self, number: int) -> bytes:
         """One of endlessly many mutations: cut short, or with a few bits flipped.
 
-        With many flips, LiteRT's check of the file sees it at once.
+        Most are of the `.tflite` before it is deflated: whoever writes a hostile one deflates it well. With
+        many flips, LiteRT's check of the file sees it at once.
         """
         random = np.random.default_rng(number)
         whole = self.program
-        encoded = base64.urlsafe_b64encode(self.body.tflite)
-        begin = whole.index(encoded)
-        end = begin + len(encoded)
+        deflated: bytes = json.loads(self.body.to_json())["tflite"].encode()
+        begin = whole.index(deflated)
+        end = begin + len(deflated)
         kind = random.random()
         if kind < 0.05:
             return _cut(whole, random)
-        if kind < 0.15:
+        if kind < 0.1:
+            return whole[:begin] + _flipped(deflated, random) + whole[end:]
+        if kind < 0.2:
             around = _flipped(whole[:begin] + whole[end:], random)
-            return around[:begin] + encoded + around[begin:]
-        tflite = _cut(self.body.tflite, random) if kind < 0.25 else _flipped(self.body.tflite, random)
-        return whole[:begin] + base64.urlsafe_b64encode(tflite) + whole[end:]
+            return around[:begin] + deflated + around[begin:]
+        tflite = _cut(self.body.tflite, random) if kind < 0.3 else _flipped(self.body.tflite, random)
+        return self._packed(self.body.model_copy(update={"tflite": tflite}))
 
 
 def _cut(content: bytes, random: np.random.Generator) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aggregator.evaluator import MODULE
 from host.children import ask_once
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +83,7 @@ def test_a_base_install_trains_what_was_exported(scripts: Path, tmp_path: Path) 
         "seed": 0,
         "batch_size": 8,
     }
-    answer = ask_once("aggregator.keras.worker", {"verb": "export", **request}, EXPORT_S)
+    answer = ask_once(MODULE, {"verb": "export", **request}, EXPORT_S)
     assert answer["event"] == "exported", answer
     x = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1)).astype(np.uint8)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(40) % 10)

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from aggregator.keras.litert.compact import without_names
 from host.errors import ConfigError
 from host.quiet import stderr_closed
 
@@ -30,9 +31,10 @@ def convert(functions: dict[str, Any]) -> bytes:
                 tf.saved_model.save(module, folder, signatures=functions, options=options)
                 converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(functions))
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-                return bytes(converter.convert())
+                tflite = bytes(converter.convert())
         except Exception as error:
             raise ConfigError(_explained(str(error))) from error
+    return without_names(tflite)
 
 
 def _check_captures(functions: dict[str, Any]) -> None:

@@ -20,6 +20,12 @@ from broker.program import has_batch_statistics
 from host.errors import ConfigError
 
 DTYPES = ("float32", "int32", "uint8")
+# Settings of layers that make a row's part depend on other rows, and what to do instead.
+PER_ROW = {
+    "stateful": "what it keeps from batch to batch belongs to one device's series and cannot be averaged; "
+    "use stateful=False",
+    "activity_regularizer": "it would count the rows that fill a short batch; use kernel_regularizer",
+}
 
 
 def export_litert(model: Model, *, batch: int) -> LiteRTBody:
@@ -28,7 +34,7 @@ def export_litert(model: Model, *, batch: int) -> LiteRTBody:
     What leaves has been compared with Keras. Raises ConfigError that names what does not convert, and what
     to use instead. The model is left as it is.
     """
-    _check_inputs(model)
+    _check(model)
     copy = rebuilt(model)
     loss, optimizer = loss_of(copy), optimizer_of(copy, layout_of(copy).trainable_size)
     samples = Samples(copy, loss)
@@ -96,20 +102,18 @@ def _is_stochastic(functions: dict[str, Any]) -> bool:
     return any(operation.type == "RandomUniform" for operation in functions["train"].graph.get_operations())
 
 
-def _check_inputs(model: Model) -> None:
-    """One input and one output of fixed shapes; raises ConfigError."""
+def _check(model: Model) -> None:
+    """One input and one output of fixed shapes, each row for itself; raises ConfigError."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ConfigError(
             f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; use one of each: "
             "one keras.Input of all columns, cut inside the model as x[:, :16], and "
             "keras.layers.Concatenate for the outputs"
         )
-    stateful = [part["name"] for part in parts(description(model)) if part.get("stateful")]
-    if stateful:
-        raise ConfigError(
-            f"{', '.join(stateful)} is stateful: what it keeps from batch to batch belongs to one device's "
-            "series and cannot be averaged; use stateful=False"
-        )
+    for setting, why in PER_ROW.items():
+        layers = [part["name"] for part in parts(description(model)) if part.get(setting)]
+        if layers:
+            raise ConfigError(f"{', '.join(layers)} has {setting}: {why}")
     if None in model.input_shape[1:] or None in model.output_shape[1:]:
         raise ConfigError(
             f"the model takes shape {model.input_shape[1:]} and gives {model.output_shape[1:]}; "

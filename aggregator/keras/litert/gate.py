@@ -17,7 +17,7 @@ from aggregator.keras.litert.interpreting import Interpreted
 from aggregator.keras.litert.rebuild import has_loops
 from aggregator.keras.litert.samples import Batch, Samples
 from aggregator.keras.litert.stand_ins import without_dropout
-from aggregator.keras.weights import Model, layout_of, theta_of
+from aggregator.keras.weights import Model, layout_of, theta_of, weights_of
 from broker.layout import Theta
 from broker.litert import LOSS
 from host.errors import ConfigError
@@ -118,8 +118,9 @@ class Gate:
     def _by_weight(self, what: str, expected: Theta, found: Theta, floor: float = 0.0) -> Iterator[str]:
         """Compare weight by weight, from the output on: an error there spreads to the layers before."""
         floor += NOTHING * float(np.linalg.norm(expected))
-        weights = [*self.model.trainable_weights, *self.model.non_trainable_weights]
-        for entry, weight in reversed(list(zip(layout_of(self.model).entries, weights, strict=False))):
+        trained, state = weights_of(self.model)
+        entries = zip(layout_of(self.model).entries, trained + state, strict=True)
+        for entry, weight in reversed(list(entries)):
             cut = slice(entry.offset, entry.offset + entry.size)
             if entry.offset < len(expected):
                 yield from _compare(f"{weight.path}: the {what}", expected[cut], found[cut], floor)

@@ -6,7 +6,7 @@ from typing import Any
 from aggregator.keras.determinism import keras
 from aggregator.keras.program import description
 from aggregator.keras.weights import Model, layout_of, set_theta, theta_of
-from host.errors import ConfigError
+from host.errors import ConfigError, first_line
 
 Config = dict[str, Any]
 
@@ -22,9 +22,8 @@ def rebuilt(model: Model) -> Model:
         settings = keras.saving.deserialize_keras_object(compiled, safe_mode=False)
         copy.compile(**settings | {"loss": model.loss})
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"the model cannot be built again from its description: {line}; "
+            f"the model cannot be built again from its description: {first_line(error)}; "
             "register own layers and functions with keras.saving.register_keras_serializable"
         ) from error
     if layout_of(copy) != layout_of(model):

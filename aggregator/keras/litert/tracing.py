@@ -10,7 +10,7 @@ from aggregator.keras.gradients.table import builtin_gradients
 from aggregator.keras.litert.loops import differentiable
 from aggregator.keras.litert.objective import Loss, sum_of
 from aggregator.keras.litert.optimizers import Optimizer
-from aggregator.keras.weights import Model, layers_of, layout_of
+from aggregator.keras.weights import Model, layers_of, layout_of, weights_of
 
 Tensor = Any  # TensorFlow ships no types
 Weights = list[Tensor]
@@ -33,9 +33,8 @@ class PureModel:
     def __init__(self, model: Model) -> None:
         self._model = model
         self.layout = layout_of(model)
-        state = [v for v in model.non_trainable_weights if v.dtype == "float32"]
-        self._variables = [*model.trainable_weights, *state]
-        self._trained = len(model.trainable_weights)
+        trained, state = weights_of(model)
+        self._variables, self._trained = trained + state, len(trained)
 
     def unflatten(self, theta: Tensor) -> Weights:
         """Cut theta, float32[P], into the weights of the layout."""

@@ -9,7 +9,7 @@ from aggregator.keras.litert.export import export_litert
 from aggregator.keras.litert.gate import Gate
 from aggregator.keras.litert.objective import loss_of
 from aggregator.keras.litert.samples import Samples
-from aggregator.keras.weights import set_theta, theta_of
+from aggregator.keras.weights import set_theta
 from broker.litert import LiteRTBody
 from host.errors import ConfigError
 from tests.aggregator.keras.litert.small_models import compiled
@@ -88,6 +88,5 @@ def test_one_step_in_three_may_fall_to_the_other_side_of_a_corner(
 
 def test_bytes_that_are_no_program_are_refused() -> None:
     model = build()
-    with pytest.raises((ConfigError, ValueError)):
+    with pytest.raises(ConfigError, match="LiteRT does not run"):
         Gate(model, Samples(model, loss_of(model)), BATCH).check(b"x" * 100, 1, exact_padding=True)
-    assert theta_of(model).any()

@@ -60,8 +60,8 @@ def with_masks() -> Any:  # noqa: ANN401
     inputs = keras.Input((7,), dtype="int32")
     words = L.Embedding(4, 3, mask_zero=True)(inputs)
     body = side_by_side(
-        L.Bidirectional(L.LSTM(3)),
-        one_by_one(L.GRU(3, return_sequences=True), L.GlobalAveragePooling1D()),
+        L.LSTM(3, go_backwards=True),
+        one_by_one(L.SimpleRNN(3, return_sequences=True), L.GlobalAveragePooling1D()),
         one_by_one(
             L.RNN(L.SimpleRNNCell(2), return_sequences=True, zero_output_for_mask=True),
             L.GlobalAveragePooling1D(),
@@ -92,7 +92,7 @@ def test_many_steps_take_no_more_bytes_than_few_and_train_as_keras_does() -> Non
 
 def test_dropout_of_a_layer_drops_and_is_compared_without() -> None:
     inputs = keras.Input((5, 3))
-    model = classifier(inputs, L.LSTM(3, dropout=0.3, recurrent_dropout=0.3)(inputs))
+    model = classifier(inputs, L.SimpleRNN(3, dropout=0.3, recurrent_dropout=0.3)(inputs))
     assert export_litert(model, batch=BATCH).stochastic
 
 
@@ -108,7 +108,7 @@ def test_cudnn_is_not_there_while_a_program_is_traced() -> None:
     ("layer", "complaint"),
     [
         (lambda: L.RNN(Gated(0.5)), "random numbers in every step.*dropout"),
-        (lambda: L.GRU(3, stateful=True, name="kept"), "kept is stateful.*stateful=False"),
+        (lambda: L.GRU(3, stateful=True, name="kept"), "kept has stateful.*stateful=False"),
     ],
 )
 def test_a_layer_that_does_not_fit_is_refused_with_what_to_use(

@@ -1,119 +1,38 @@
-"""The aggregator's child that runs task files: `python -m aggregator.keras.worker`, JSON lines in and out.
+"""The aggregator's child that runs task files: `python -m aggregator.worker`, JSON lines in and out.
 
 `build` makes a task's first theta and its program; `evaluate` saves a theta as a model file and measures
 it; `export` writes what a device can try by itself. Each is answered by `built`, `evaluated`, `exported` or
 `failed`. A fresh child may be asked any.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from aggregator.plain import PlainTask
+from aggregator.requests import (
+    PROGRAM_FILE,
+    REQUESTS,
+    THETA_FILE,
+    BuildRequest,
+    EvaluateRequest,
+    ExportRequest,
+    Request,
+)
+from aggregator.task import Task
 from aggregator.taskfile import MAX_DETAIL, names_runtime
-from broker.contract import DataContract, Needs
-from broker.layout import THETA_DTYPE, Layout, Theta
-from broker.names import Metrics
+from broker.layout import THETA_DTYPE, Theta
 from broker.program import KerasBody, Program
 from host.children import Emit, Json, serve
-from host.errors import ConfigError, MidgeError
+from host.errors import ConfigError, MidgeError, first_line
 from host.files import write_atomic
 
 if TYPE_CHECKING:
     from aggregator.keras.task import KerasTask
 
-THETA_FILE = "theta.f32"
 THETA_SUFFIX = ".f32"
-PROGRAM_FILE = "program.json"
-
-
-class Task(Protocol):
-    """What every kind of task can do; at any time it has weights at hand, first those it begins with."""
-
-    @property
-    def contract(self) -> DataContract:
-        """What it expects of every device's examples."""
-
-    @property
-    def needs(self) -> Needs:
-        """What it expects of the devices themselves."""
-
-    @property
-    def layout(self) -> Layout:
-        """The shapes of its weights."""
-
-    @property
-    def suffix(self) -> str:
-        """The ending of the model files that `save` writes and `read` reads."""
-
-    @property
-    def test_examples(self) -> int:
-        """How many examples `measure` measures on; 0 when there are none."""
-
-    def export(self, runtime: str, batch: int, /) -> Program:
-        """The program for devices; raises ConfigError."""
-
-    def theta(self) -> Theta:
-        """The weights at hand: float32[P]."""
-
-    def set_theta(self, theta: Theta) -> None:
-        """Take other weights, float32[P]."""
-
-    def save(self, path: Path) -> None:
-        """Write a model file with the weights at hand; it is whole or absent."""
-
-    def read(self, path: Path) -> Theta:
-        """Weights of a model file, float32[P]; raises ConfigError when they do not fit."""
-
-    def measure(self) -> Metrics | None:
-        """How good the weights at hand are, on held-out data; None without such data."""
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BuildRequest(_Request):
-    """Run the task file and write `theta.f32` and `program.json` into `folder`.
-
-    `initial`, a model file or a raw theta (`.f32`), takes the place of freshly drawn weights. `runtime` is
-    what devices train a Keras model with; a LiteRT program is for batches of `batch_size`. `scheduled` says
-    that the run has a schedule for the learning rate that the model is compiled with.
-    """
-
-    verb: Literal["build"] = "build"
-    task: Path
-    folder: Path
-    seed: int
-    initial: Path | None = None
-    runtime: str
-    batch_size: int = 32
-    scheduled: bool = False
-
-
-class EvaluateRequest(_Request):
-    """Save the model with `theta`, and measure it on the task's held-out data.
-
-    The file is `keras`, or ends in `.npz` instead where the task has no Keras model; the answer names it.
-    """
-
-    verb: Literal["evaluate"] = "evaluate"
-    task: Path
-    theta: Path
-    keras: Path
-
-
-class ExportRequest(_Request):
-    """Write `program.json` for LiteRT, `theta.f32`, `model.tflite`, `labels.txt` of a task with Keras."""
-
-    verb: Literal["export"] = "export"
-    task: Path
-    folder: Path
-    seed: int
-    batch_size: int
 
 
 class Worker:
@@ -124,19 +43,22 @@ class Worker:
 
     def handle(self, request: Json, emit: Emit) -> None:
         """Answer one request; whatever goes wrong is told as `failed`."""
-        verbs: dict[str, Callable[[Json], Json]] = {
-            "build": self._build,
-            "evaluate": self._evaluate,
-            "export": self._export,
-        }
         try:
-            answer = verbs[request["verb"]](request)
+            answer = self._answer(REQUESTS.validate_python(request))
         except Exception as error:  # noqa: BLE001  the task file is the user's
             answer = {"event": "failed", "detail": _detail(error)[:MAX_DETAIL]}
         emit(answer)
 
-    def _build(self, fields: Json) -> Json:
-        request = BuildRequest.model_validate(fields)
+    def _answer(self, request: Request) -> Json:
+        match request:
+            case BuildRequest():
+                return self._build(request)
+            case EvaluateRequest():
+                return self._evaluate(request)
+            case ExportRequest():
+                return self._export(request)
+
+    def _build(self, request: BuildRequest) -> Json:
         task = self._load(request.task, request.seed)
         if request.initial is not None:
             task.set_theta(_initial(request.initial, task))
@@ -146,13 +68,13 @@ class Worker:
                 "the model is compiled with a schedule of its own, and the run has another one: "
                 "give the run a learning_rate, or neither schedule nor warmup_rounds"
             )
-        theta_path, program_path = request.folder / THETA_FILE, request.folder / PROGRAM_FILE
-        write_atomic(theta_path, _first_theta(task))
-        write_atomic(program_path, program.to_bytes())
+        theta, body = request.folder / THETA_FILE, request.folder / PROGRAM_FILE
+        write_atomic(theta, _first_theta(task))
+        write_atomic(body, program.to_bytes())
         return {
             "event": "built",
-            "theta": str(theta_path),
-            "program": str(program_path),
+            "theta": str(theta),
+            "program": str(body),
             "layout": program.layout.digest,
             "parameters": program.layout.size,
             "contract": task.contract.model_dump(mode="json"),
@@ -160,17 +82,15 @@ class Worker:
             "test_examples": task.test_examples,
         }
 
-    def _evaluate(self, fields: Json) -> Json:
-        request = EvaluateRequest.model_validate(fields)
+    def _evaluate(self, request: EvaluateRequest) -> Json:
         # The seed decides nothing here: all weights are those of theta.
         task = self._task[1] if self._task and self._task[0] == request.task else self._load(request.task, 0)
         task.set_theta(_read_theta(request.theta, task))
-        model = request.keras.with_suffix(task.suffix)
+        model = request.model.with_name(request.model.name + task.suffix)
         task.save(model)
         return {"event": "evaluated", "model": str(model), "metrics": task.measure()}
 
-    def _export(self, fields: Json) -> Json:
-        request = ExportRequest.model_validate(fields)
+    def _export(self, request: ExportRequest) -> Json:
         if names_runtime(request.task):
             raise ConfigError(
                 f"{request.task.name}: has no Keras model, and nothing else becomes a LiteRT program"
@@ -240,9 +160,9 @@ def _read_theta(path: Path, task: Task) -> Theta:
 def _detail(error: Exception) -> str:
     if isinstance(error, ValidationError):
         fault = error.errors(include_url=False)[0]
-        return f"request, {'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-    line = (str(error).strip().splitlines() or [""])[0]
-    return line if isinstance(error, MidgeError) else f"{type(error).__name__}: {line}"
+        return f"request, {'.'.join(map(str, fault['loc'])) or 'as a whole'}: {fault['msg']}"
+    line, kind = first_line(error), type(error).__name__
+    return line if isinstance(error, MidgeError) or line == kind else f"{kind}: {line}"
 
 
 def main() -> None:

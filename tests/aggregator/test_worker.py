@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aggregator.evaluator import MODULE
 from broker.layout import Layout
 from broker.program import Program
 from host.children import Child
@@ -59,7 +60,7 @@ class Worker:
     def __init__(self) -> None:
         self._answers: Queue[Json] = Queue()
         self.child = Child(
-            "aggregator.keras.worker",
+            MODULE,
             on_message=self._answers.put,
             on_exit=lambda how: self._answers.put({"event": how}),
         )
@@ -128,14 +129,16 @@ def test_evaluate_measures_and_saves_a_model_that_can_be_the_beginning_of_anothe
     worker: Worker, task: Path, tmp_path: Path
 ) -> None:
     saved = tmp_path / "model.keras"
-    answer = worker.ask(verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), keras=saved)
+    answer = worker.ask(
+        verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), model=saved.with_suffix("")
+    )
     assert (answer["event"], answer["model"]) == ("evaluated", str(saved)), answer
     assert answer["metrics"] == {
         "loss": [pytest.approx(0, abs=1e-6), 10],
         "mae": [pytest.approx(0, abs=1e-6), 10],
     }
     wrong = write_theta(tmp_path, RIGHT + np.array([0, 0, 3], np.float32))
-    answer = worker.ask(verb="evaluate", task=task, theta=wrong, keras=tmp_path / "wrong.keras")
+    answer = worker.ask(verb="evaluate", task=task, theta=wrong, model=tmp_path / "wrong")
     assert answer["metrics"] == {"loss": [pytest.approx(90), 10], "mae": [pytest.approx(30), 10]}
     for initial in (saved, write_theta(tmp_path, RIGHT)):
         built = worker.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=initial)
@@ -143,9 +146,10 @@ def test_evaluate_measures_and_saves_a_model_that_can_be_the_beginning_of_anothe
 
 
 def test_the_saved_model_loads_with_plain_keras(worker: Worker, task: Path, tmp_path: Path) -> None:
-    import keras  # noqa: PLC0415  TensorFlow takes seconds
+    from aggregator.keras.determinism import be_deterministic, keras  # noqa: PLC0415  TensorFlow takes seconds
 
-    worker.ask(verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), keras=tmp_path / "model.keras")
+    be_deterministic()
+    worker.ask(verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), model=tmp_path / "model")
     model = keras.models.load_model(tmp_path / "model.keras")
     assert model.predict(np.array([[3, 1]], np.float32), verbose=0).tolist() == [[5]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given.f32", "model.keras", "task.py"]
@@ -154,7 +158,7 @@ def test_the_saved_model_loads_with_plain_keras(worker: Worker, task: Path, tmp_
 def test_without_held_out_data_metrics_are_none(worker: Worker, task: Path, tmp_path: Path) -> None:
     task.write_text(TASK + "\ndel test_data\n")
     answer = worker.ask(
-        verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), keras=tmp_path / "model.keras"
+        verb="evaluate", task=task, theta=write_theta(tmp_path, RIGHT), model=tmp_path / "model"
     )
     assert answer == {"event": "evaluated", "model": str(tmp_path / "model.keras"), "metrics": None}
 
@@ -167,7 +171,7 @@ def test_what_goes_wrong_is_told_and_the_worker_goes_on(worker: Worker, task: Pa
     odd.write_bytes(b"no model")
     failures = [
         (build(task=tmp_path / "none.py"), "none.py: no Python file"),
-        (build(seed="x"), "request, seed"),
+        (build(seed="x"), "request, build.seed"),
         (build(verb="dance"), "dance"),
         (build(folder=tmp_path / "none"), "No such file"),
         (build(initial=short), "theta of 8 bytes, the task needs 12"),
@@ -208,8 +212,8 @@ def test_a_task_without_keras_is_built_measured_and_saved_without_tensorflow(
     fresh = Worker()
     try:
         built = fresh.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=None)
-        given, asked = write_theta(tmp_path, RIGHT), tmp_path / "round-0001.keras"
-        measured = fresh.ask(verb="evaluate", task=task, theta=given, keras=asked)
+        given, asked = write_theta(tmp_path, RIGHT), tmp_path / "round-0001"
+        measured = fresh.ask(verb="evaluate", task=task, theta=given, model=asked)
         saved = Path(measured["model"])
         again = fresh.ask(verb="build", task=task, folder=tmp_path, seed=1, initial=saved)
     finally:
