@@ -15,7 +15,8 @@ from aggregator.keras.determinism import be_deterministic, keras
 from aggregator.keras.litert import conversion
 from aggregator.keras.litert.compact import without_names
 from aggregator.keras.program import export_for_litert
-from benchmarks.equality import BATCH, cnn
+from benchmarks.cnn import cnn
+from benchmarks.equality import BATCH
 from broker.litert import LiteRTBody
 
 COLUMNS = ("converted", "without names", "deflated", "program as it was", "program")
@@ -32,8 +33,8 @@ def models() -> dict[str, Any]:
     return {
         "softmax regression 784-10": classifier(shape=(784,)),
         "dense 784-128-10": classifier(layers.Dense(128, activation="relu"), shape=(784,)),
-        "MNIST CNN": cnn(28, 0.05),
-        "letters CNN": cnn(100, 0.05),
+        "MNIST CNN": cnn(28, "sgd"),
+        "letters CNN": cnn(100, "sgd"),
         "LSTM of 32, 128 steps, Adam": classifier(layers.LSTM(32), shape=(128, 3), optimizer="adam"),
     }
 
