@@ -11,7 +11,7 @@ from aggregator.keras.litert.objective import loss_of, metrics_of
 from aggregator.keras.litert.optimizers import optimizer_of
 from aggregator.keras.litert.rebuild import parts, rebuilt
 from aggregator.keras.litert.samples import Samples
-from aggregator.keras.litert.stand_ins import builtin_functions, without_dropout
+from aggregator.keras.litert.stand_ins import builtin_functions, quick_to_train, without_dropout
 from aggregator.keras.litert.tracing import PureModel, Signatures, trace
 from aggregator.keras.program import description
 from aggregator.keras.weights import Model, layout_of
@@ -74,7 +74,7 @@ def _convert(signatures: Signatures, samples: Samples, batch: int) -> _Files:
         tf.TensorSpec(part.shape, part.dtype, name)
         for part, name in zip(samples.draw(batch, 0), "xy", strict=True)
     )
-    with builtin_functions():
+    with builtin_functions(), quick_to_train():
         functions = _trace(signatures, x, y)
         program = convert(functions)
         if len(program) > MAX_TFLITE_BYTES:

@@ -25,8 +25,6 @@ def builtin_functions() -> Iterator[None]:
     """Have Keras trace with functions that become builtin operators of LiteRT."""
     stand_ins: list[StandIn] = [
         (backend.random, "dropout", _dropout()),
-        (backend.nn, "conv", convolution_of(backend.nn.conv)),
-        (backend.nn, "max_pool", max_pool_of(backend.nn.max_pool)),
         (backend.nn, "gelu", _gelu),
         (backend.math, "erf", erf),
         (backend, "rnn", rnn),
@@ -35,6 +33,17 @@ def builtin_functions() -> Iterator[None]:
         (backend.numpy, "argmax", _argmax),
         (backend.nn, "sparse_categorical_crossentropy", _sparse_categorical_crossentropy),
         (backend.nn, "categorical_crossentropy", _categorical_crossentropy),
+    ]
+    with _replaced(stand_ins):
+        yield
+
+
+@contextmanager
+def quick_to_train() -> Iterator[None]:
+    """Have Keras trace with functions that train faster in LiteRT, whose own are made for fixed weights."""
+    stand_ins: list[StandIn] = [
+        (backend.nn, "conv", convolution_of(backend.nn.conv)),
+        (backend.nn, "max_pool", max_pool_of(backend.nn.max_pool)),
     ]
     with _replaced(stand_ins):
         yield

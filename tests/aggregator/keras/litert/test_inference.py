@@ -60,6 +60,10 @@ def test_the_weights_are_in_the_file_and_the_operators_few() -> None:
     assert operators_in(tflite) == {"FULLY_CONNECTED": 1}
 
 
+def test_a_convolution_is_an_operator_of_its_own() -> None:
+    assert {"CONV_2D": 1, "MAX_POOL_2D": 1}.items() <= operators_in(export_inference(built("image"))).items()
+
+
 def test_what_differs_from_keras_does_not_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     model = built("words")
     monkeypatch.setattr(inference, "theta_of", lambda _: 1.01 * theta_of(model))
