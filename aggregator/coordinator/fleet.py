@@ -1,12 +1,12 @@
 """Who is alive: births and deaths are hints, heartbeats prove life."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from aggregator.coordinator.liveness import USUAL, Rhythm
 from broker.messages import AgentState, Heartbeat, Presence
 from broker.needs import Misfit
 
 MAX_DEVICES = 10_000
-MISSED_HEARTBEATS = 3
 
 
 @dataclass(slots=True)
@@ -19,6 +19,9 @@ class Device:
     presumed_until: float = 0.0
     heartbeat: Heartbeat | None = None
     conflict: bool = False
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    beat_at: float | None = None
+    """When the last heartbeat came, where nothing but the device decides when the next one does."""
     verdict: tuple[str, Misfit | None] | None = None
     """A run, and why that one cannot use it; None when something about the device changed since."""
 
@@ -33,7 +36,7 @@ class Fleet:
 
     def __init__(self, heartbeat_s: float) -> None:
         self.heartbeat_s = heartbeat_s
-        self.lost_after_s = MISSED_HEARTBEATS * heartbeat_s
+        self.lost_after_s = USUAL * heartbeat_s
         self.devices: dict[str, Device] = {}
         self._cut_off_at: float | None = 0.0
 
@@ -52,6 +55,7 @@ class Fleet:
         """We hear again: whoever lived when we were cut off has time to be heard."""
         cut_off_at = now if self._cut_off_at is None else self._cut_off_at
         for device in self.devices.values():
+            device.beat_at = None
             if cut_off_at < self._lost_at(device):
                 device.presumed_until = now + self.lost_after_s
         self._cut_off_at = None
@@ -69,7 +73,7 @@ class Fleet:
             return self._admit(name, Device(presence, now, now))
         if presence.online:
             known = self.alive(name, now) and device.presence == presence
-            device.presence, device.verdict = presence, None
+            device.presence, device.verdict, device.beat_at = presence, None, None
             device.heard_at = device.born_at = now
             return not known
         if presence.connection != device.presence.connection:
@@ -95,10 +99,13 @@ class Fleet:
             return False
         if not same or not device.presence.online:
             changes = {"online": True, "connection": heartbeat.connection}
-            device.presence = device.presence.model_copy(update=changes)
-        displaced, device.heard_at, device.heartbeat = device.displaced, now, heartbeat
+            device.presence, device.beat_at = device.presence.model_copy(update=changes), None
+        displaced, lost_at = device.displaced, self._lost_at(device)
+        device.heard_at, device.heartbeat = now, heartbeat
+        self._learn_rhythm(device, now)
         if same and lived and device.displaced == displaced:
-            return False
+            # A rhythm that became steadier can bring the loss forward, and with it the next deadline.
+            return self._lost_at(device) < lost_at
         device.verdict = None
         return True
 
@@ -119,6 +126,14 @@ class Fleet:
         losses = (self._lost_at(self.devices[name]) for name in names)
         return min((loss for loss in losses if now < loss), default=None)
 
+    def _learn_rhythm(self, device: Device, now: float) -> None:
+        """Gaps in which we were deaf, or between two connections, say nothing of the device."""
+        if self._cut_off_at is not None:
+            return
+        if device.beat_at is not None:
+            device.rhythm.heard((now - device.beat_at) / self.heartbeat_s)
+        device.beat_at = now
+
     def _admit(self, name: str, device: Device) -> bool:
         if len(self.devices) >= MAX_DEVICES:
             return False
@@ -129,5 +144,5 @@ class Fleet:
         return now if self._cut_off_at is None else self._cut_off_at
 
     def _lost_at(self, device: Device) -> float:
-        silent, presumed = device.heard_at + self.lost_after_s, device.presumed_until
+        silent, presumed = device.heard_at + device.rhythm.patience * self.heartbeat_s, device.presumed_until
         return silent if device.presence.online and silent > presumed else presumed
