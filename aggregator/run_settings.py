@@ -52,6 +52,16 @@ class RunSettings(BaseModel):
         default=None, description="updates without which a round is abandoned; None: half"
     )
     deadline_s: Seconds = Field(default=600.0, description="time for training and upload")
+    straggler_factor: float = Field(
+        default=3.0,
+        ge=1,
+        le=1000,
+        description="with the quorum met, a round waits at most so many times its slowest update so far",
+    )
+    grace_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=30.0,
+        description="wait at the deadline, or after an update with the quorum met, for who is due by then",
+    )
     evaluation_deadline_s: Seconds = Field(default=60.0, description="time for evaluating a new model")
     federated_evaluation: bool = Field(
         default=True, description="devices evaluate each new model on their own data"

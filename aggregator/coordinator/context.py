@@ -31,6 +31,11 @@ class Context:
         self.now = now
         self.deadline: float | None = None
         self.published = False
+        self.due: dict[str, float] = {}
+        """When participants' updates are due, as of the last look at their pace."""
+        self.look_at = now
+        self.lost: set[str] = set()
+        """Participants whose loss is noted."""
         self.news = True
         """Whether the event can change who lives, who fits, or what the phase waits for."""
         self.records: list[Record] = []
@@ -87,6 +92,11 @@ class Context:
         else:
             run.time_left_s = seconds
 
+    def begin_watching(self) -> None:
+        """A round opens: of its participants nothing is known yet."""
+        self.due, self.lost = {}, set()
+        self.look_at = self.now + self.fleet.heartbeat_s
+
     def stop_clock(self, run: Run, reason: str) -> None:
         """Pause the run."""
         run.time_left_s, run.paused, self.deadline = self.seconds_left, reason, None
@@ -108,6 +118,7 @@ class Context:
         self.records.append(Transition(run.run, run.last_round or None, run.phase, target, why))
         run.phase = target
         run.time_left_s = self.deadline = None
+        self.due.clear()
 
     def end_run(self, run: Run, outcome: RunOutcome, reason: str) -> None:
         """Back to idle: uploads are dropped, blobs leave the broker, the model stays in the run's folder."""

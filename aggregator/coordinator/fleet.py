@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from aggregator.coordinator.liveness import USUAL, Rhythm
+from aggregator.coordinator.pace import Pace
 from broker.messages import AgentState, Heartbeat, Presence
 from broker.needs import Misfit
 
@@ -20,6 +21,7 @@ class Device:
     heartbeat: Heartbeat | None = None
     conflict: bool = False
     rhythm: Rhythm = field(default_factory=Rhythm)
+    pace: Pace = field(default_factory=Pace)
     beat_at: float | None = None
     """When the last heartbeat came, where nothing but the device decides when the next one does."""
     verdict: tuple[str, Misfit | None] | None = None
@@ -46,6 +48,11 @@ class Fleet:
             unknown = Presence(online=False, connection="0" * 16)
             self.devices[device] = Device(unknown, now, now, presumed_until=now + self.lost_after_s)
 
+    @property
+    def deaf(self) -> bool:
+        """Whether we are cut off, and hear nobody."""
+        return self._cut_off_at is not None
+
     def disconnected(self, now: float) -> None:
         """We hear nobody from now on; that is no device's fault."""
         if self._cut_off_at is None:
@@ -56,6 +63,7 @@ class Fleet:
         cut_off_at = now if self._cut_off_at is None else self._cut_off_at
         for device in self.devices.values():
             device.beat_at = None
+            device.pace.interrupted()
             if cut_off_at < self._lost_at(device):
                 device.presumed_until = now + self.lost_after_s
         self._cut_off_at = None
@@ -92,7 +100,9 @@ class Fleet:
         device = self.devices.get(name)
         if device is None:
             birth = Presence(online=True, connection=heartbeat.connection)
-            return self._admit(name, Device(birth, now, now, heartbeat=heartbeat))
+            device = Device(birth, now, now, heartbeat=heartbeat)
+            device.pace.heard(heartbeat, now)
+            return self._admit(name, device)
         same, lived = heartbeat.connection == device.presence.connection, self.alive(name, now)
         if not same and lived and device.presence.online:
             device.conflict |= now - device.born_at > 2 * self.heartbeat_s
@@ -102,6 +112,7 @@ class Fleet:
             device.presence, device.beat_at = device.presence.model_copy(update=changes), None
         displaced, lost_at = device.displaced, self._lost_at(device)
         device.heard_at, device.heartbeat = now, heartbeat
+        device.pace.heard(heartbeat, now)
         self._learn_rhythm(device, now)
         if same and lived and device.displaced == displaced:
             # A rhythm that became steadier can bring the loss forward, and with it the next deadline.
@@ -119,16 +130,23 @@ class Fleet:
         at, lost_at = self._heard_until(now), self._lost_at
         return [(name, device) for name, device in self.devices.items() if at < lost_at(device)]
 
+    def why_lost(self, name: str, now: float) -> str:
+        """What says that a device is lost."""
+        device = self.devices.get(name)
+        if device is None or device.presence.online:
+            return f"silent for {now - device.heard_at:.0f} s" if device else "never heard"
+        return "its connection ended"
+
     def next_loss(self, names: set[str], now: float) -> float | None:
         """When the first of these would count as lost if it stayed silent."""
-        if self._cut_off_at is not None:
+        if self.deaf:
             return None
         losses = (self._lost_at(self.devices[name]) for name in names)
         return min((loss for loss in losses if now < loss), default=None)
 
     def _learn_rhythm(self, device: Device, now: float) -> None:
         """Gaps in which we were deaf, or between two connections, say nothing of the device."""
-        if self._cut_off_at is not None:
+        if self.deaf:
             return
         if device.beat_at is not None:
             device.rhythm.heard((now - device.beat_at) / self.heartbeat_s)

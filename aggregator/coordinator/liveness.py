@@ -1,9 +1,10 @@
 """How long a device may be silent before it counts as lost: learnt from the rhythm of its own heartbeats.
 
 Mean and mean deviation of the gaps between arrivals are smoothed as TCP smooths round-trip times (RFC 6298,
-https://www.rfc-editor.org/rfc/rfc6298); Bertier, Marin and Sens use that margin for heartbeats ("Implementation
-and performance evaluation of an adaptable failure detector", DSN 2002). Heartbeats travel at QoS 0, so one of
-them may get lost without harm: the next has to be late as well. All in heartbeats of the federation, not seconds.
+https://www.rfc-editor.org/rfc/rfc6298). Bertier, Marin and Sens use that margin for heartbeats
+("Implementation and performance evaluation of an adaptable failure detector", DSN 2002). Heartbeats travel at
+QoS 0, so one of them may get lost without harm: the next has to be late as well. All times are in heartbeats
+of the federation.
 """
 
 from dataclasses import dataclass

@@ -23,6 +23,9 @@ class Participant(_State):
     validation: Metrics = Field(default_factory=dict)
     rejected: RejectReason | None = None
     declined: DeclineReason | None = None
+    reported_s: float = Field(default=0.0, description="seconds into the round when its update was accepted")
+    straggles: bool = Field(default=False, description="no longer waited for; its update would count")
+    note: str = Field(default="", description="the newest decision about it")
 
     @property
     def outstanding(self) -> bool:
@@ -37,6 +40,9 @@ class Round(_State):
     target: int
     quorum: int
     cohort: dict[str, Participant]
+    deadline_s: float = Field(default=0.0, description="time for training and upload, with the grace given")
+    grace_given: bool = False
+    note: str = Field(default="", description="decisions about the round as a whole")
     centrally_evaluated: bool = False
     evaluation_failed: str = ""
     metrics: Metrics | None = None

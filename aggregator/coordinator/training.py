@@ -2,6 +2,7 @@
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
+from aggregator.coordinator import stragglers
 from aggregator.coordinator.cohort import MAX_COHORT, needed, replacements, select
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.fitness import available
@@ -9,9 +10,6 @@ from aggregator.coordinator.phases import Phase, RoundOutcome
 from aggregator.coordinator.state import Participant, Round
 from aggregator.records import Invited, RoundClosed, RoundOpened, UpdateAccepted, UpdateRefused
 from broker.messages import Invite, Offer, ReceiptOutcome, RejectReason
-
-# An update is its vectors and a short header.
-UPDATE_OVERHEAD_BYTES = 8192
 
 
 def open_when_enough_fit(c: Context) -> None:
@@ -23,28 +21,39 @@ def open_when_enough_fit(c: Context) -> None:
     selection = select(fit, run.settings, run.last_round + 1)
     run.last_round += 1
     cohort = {name: Participant() for name in selection.cohort}
-    run.round = Round(number=run.last_round, target=selection.target, quorum=selection.quorum, cohort=cohort)
+    run.round = Round(
+        number=run.last_round,
+        target=selection.target,
+        quorum=selection.quorum,
+        cohort=cohort,
+        deadline_s=run.settings.deadline_s,
+    )
     opened = RoundOpened(run.run, run.last_round, selection.cohort, selection.target, selection.quorum)
     c.records.append(opened)
     c.go(run, Phase.TRAINING)
-    c.set_deadline(run, run.settings.deadline_s)
+    c.set_deadline(run, run.round.deadline_s)
+    c.begin_watching()
     c.announce()
 
 
 def close_when_done(c: Context) -> None:
-    """Close at the first of: target reached; all who live reported, with quorum; deadline."""
+    """Close at the first of: target reached; with quorum, nobody left to wait for; deadline."""
     _, current, _ = c.open_round()
-    accepted, outstanding = len(current.accepted), len(c.awaited())
+    accepted, outstanding, expected = len(current.accepted), len(c.awaited()), len(stragglers.expected(c))
     if accepted >= current.target:
         _close(c, "target reached")
     elif outstanding == 0 and accepted >= current.quorum:
         _close(c, "all live participants reported")
+    elif expected == 0 and accepted >= current.quorum:
+        _close(c, "nobody else is due in time")
+    elif c.overdue and stragglers.give_grace(c):
+        return
     elif c.overdue and accepted >= current.quorum:
         _close(c, "deadline, with quorum")
     elif c.overdue:
         abandon(c, f"deadline with {accepted} of at least {current.quorum} updates")
     else:
-        _replace_lost(c, current.target - accepted - outstanding)
+        _replace_missing(c, current.target - accepted - expected)
 
 
 def update_offered(c: Context, event: on.UpdateOffered) -> None:
@@ -57,7 +66,7 @@ def update_offered(c: Context, event: on.UpdateOffered) -> None:
         c.receipt(event.device, offer, ReceiptOutcome.ACCEPTED if same else ReceiptOutcome.DUPLICATE)
     elif part.rejected is not None:
         c.receipt(event.device, offer, ReceiptOutcome.REJECTED, part.rejected)
-    elif offer.update.size > _largest_update(c):
+    elif offer.update.size > stragglers.largest_update(c.open_round()[2]):
         _reject(c, event.device, offer, part, RejectReason.TOO_LARGE)
     else:
         c.effects.append(do.Admit(event.device, offer))
@@ -72,6 +81,8 @@ def update_received(c: Context, event: on.UpdateReceived) -> None:
     _refuse_unless_wanted(part)
     part.accepted, part.examples, part.size = offer.update.digest, offer.examples, offer.update.size
     part.validation, part.rejected, part.declined = offer.validation, None, None
+    part.reported_s = _elapsed_s(c)
+    c.due.pop(event.device, None)
     accepted = UpdateAccepted(
         run=offer.run,
         round=offer.round,
@@ -139,7 +150,7 @@ def _close(c: Context, reason: str) -> None:
     aggregate(c)
 
 
-def _replace_lost(c: Context, missing: int) -> None:
+def _replace_missing(c: Context, missing: int) -> None:
     run, current, _ = c.open_round()
     count = min(missing, MAX_COHORT - len(current.cohort))
     if count <= 0:
@@ -183,6 +194,7 @@ def _reject(c: Context, device: str, offer: Offer, part: Participant, reason: Re
     c.receipt(device, offer, ReceiptOutcome.REJECTED, reason)
 
 
-def _largest_update(c: Context) -> int:
-    _, _, model = c.open_round()
-    return 4 * model.parameters + UPDATE_OVERHEAD_BYTES
+def _elapsed_s(c: Context) -> float:
+    """How long the round has been open; a pause is no part of that."""
+    _, current, _ = c.open_round()
+    return max(0.0, current.deadline_s - (c.seconds_left or 0.0))

@@ -14,6 +14,7 @@ from aggregator.records import RunEnded, UpdateAccepted
 from aggregator.run_settings import RunSettings
 from broker.contract import DataContract, Needs
 from broker.messages import (
+    AgentState,
     BlobRef,
     DeclineReason,
     Offer,
@@ -30,6 +31,7 @@ from tests.aggregator.coordinator.world import (
     RUNTIME,
     TASK,
     World,
+    at_work,
     birth,
     blob,
     death,
@@ -54,6 +56,8 @@ run_settings = st.builds(
     quorum=st.none() | st.integers(1, 2),
     over_selection=st.sampled_from([1.0, 1.5]),
     deadline_s=st.sampled_from([20.0, 60.0]),
+    straggler_factor=st.sampled_from([1.0, 3.0]),
+    grace_s=st.sampled_from([0.0, 10.0]),
     evaluation_deadline_s=st.sampled_from([5.0, 30.0]),
     federated_evaluation=st.booleans(),
     abandoned_limit=st.integers(1, 3),
@@ -147,6 +151,21 @@ class Anything(RuleBasedStateMachine):
     @rule(device=devices, life=lives)
     def heartbeat(self, device: str, life: int) -> None:
         self.tell(on.DeviceHeartbeat(device, heartbeat(device, life)))
+
+    @rule(
+        device=devices,
+        progress=st.floats(0, 1),
+        state=st.sampled_from([AgentState.TRAINING, AgentState.UPLOADING]),
+    )
+    def work_goes_on(self, device: str, progress: float, state: AgentState) -> None:
+        known = self.world.core.fleet.devices.get(device)
+        if known is not None:
+            beat = at_work(device, state, progress, self.number, bytes_up=int(4000 * progress))
+            self.tell(
+                on.DeviceHeartbeat(
+                    device, beat.model_copy(update={"connection": known.presence.connection, "run": self.run})
+                )
+            )
 
     @rule()
     def everybody_is_heard(self, life: int = 4) -> None:
