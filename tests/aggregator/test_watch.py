@@ -191,7 +191,8 @@ def test_a_participant_is_shown_with_what_became_of_it(status: str) -> None:
     screen.look()
     shown = screen.shown[ROUND_TOPIC]["participants"]["a"]
     assert shown["status"] == status
-    assert shown["reason"] == {"rejected": "norm-too-large", "declined": "disk"}.get(status, "")
+    reasons = {"rejected": "norm-too-large", "declined": "disk", "lost": "lost: its connection ended"}
+    assert shown["reason"] == reasons.get(status, "")
     assert shown["validation"] == ({"accuracy": 0.75} if status == "accepted" else {})
     assert screen.shown["devices/a"]["state"] == ("lost" if status == "lost" else "idle")
 
