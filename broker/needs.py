@@ -22,6 +22,7 @@ class Obstacle(StrEnum):
     TAGS = "tags"
     SPEED = "speed"
     DECLINED = "declined"
+    BACKS_OFF = "backs-off"
 
 
 class Misfit(NamedTuple):

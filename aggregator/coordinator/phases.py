@@ -38,6 +38,9 @@ class Decision(StrEnum):
     STRAGGLES = "straggles"
     CATCHES_UP = "catches-up"
     GRACE = "grace"
+    DEADLINE = "deadline"
+    INVITES = "invites"
+    BACKS_OFF = "backs-off"
 
 
 TRANSITIONS: dict[tuple[Phase, Phase], str] = {

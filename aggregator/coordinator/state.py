@@ -78,6 +78,35 @@ class LastingDecline(_State):
     why: str
 
 
+class BackOff(_State):
+    """A device failed so many rounds in a row, last in `round`: it is asked again from `until` on."""
+
+    failures: int
+    round: int
+    until: int
+
+    @property
+    def why(self) -> str:
+        """For people."""
+        return f"failed {self.failures} rounds in a row: asked again from round {self.until} on"
+
+
+class Experience(_State):
+    """What the rounds of a run taught."""
+
+    deadline_s: float | None = Field(default=None, description="of the next round, by the times of updates")
+    typical_s: float | None = Field(
+        default=None, description="into a round, when half of its updates were there"
+    )
+    dropped: float = Field(default=0.0, description="participants that dropped out; old ones count less")
+    asked: float = Field(default=0.0, description="participants that delivered or dropped out, likewise")
+    back_offs: dict[str, BackOff] = Field(default_factory=dict, description="by device")
+
+    def backs_off(self, device: str, number: int) -> bool:
+        """Whether this round is not to ask a device, for it failed the last ones."""
+        return device in self.back_offs and number < self.back_offs[device].until
+
+
 class Run(_State):
     """The active run. `time_left_s` stands for the deadline in a snapshot and while paused."""
 
@@ -90,6 +119,7 @@ class Run(_State):
     last_round: int = 0
     completed: int = 0
     abandoned_in_a_row: int = 0
+    experience: Experience = Field(default_factory=Experience)
     declined: dict[str, LastingDecline] = Field(default_factory=dict, description="by device")
     paused: str | None = Field(default=None, description="why, while it is paused")
     time_left_s: float | None = None

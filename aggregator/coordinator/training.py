@@ -2,11 +2,11 @@
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator import stragglers
-from aggregator.coordinator.cohort import MAX_COHORT, needed, replacements, select
+from aggregator.coordinator import experience, stragglers
+from aggregator.coordinator.cohort import MAX_COHORT, Selection, needed, replacements, select
 from aggregator.coordinator.context import Context, refuse_unless
-from aggregator.coordinator.fitness import available
-from aggregator.coordinator.phases import Phase, RoundOutcome
+from aggregator.coordinator.fitness import available, eligible
+from aggregator.coordinator.phases import Decision, Phase, RoundOutcome
 from aggregator.coordinator.state import Participant, Round
 from aggregator.records import Invited, RoundClosed, RoundOpened, UpdateAccepted, UpdateRefused
 from broker.messages import Invite, Offer, ReceiptOutcome, RejectReason
@@ -15,10 +15,10 @@ from broker.messages import Invite, Offer, ReceiptOutcome, RejectReason
 def open_when_enough_fit(c: Context) -> None:
     """Open the next round as soon as the blobs are on the broker and enough devices live and fit."""
     run = c.active_run()
-    fit = available(c.fleet, run, c.now) if c.published else []
+    fit = eligible(c.fleet, run, c.now) if c.published else []
     if len(fit) < needed(run.settings):
         return
-    selection = select(fit, run.settings, run.last_round + 1)
+    selection = select(fit, run.settings, run.last_round + 1, experience.drop_out(run))
     run.last_round += 1
     cohort = {name: Participant() for name in selection.cohort}
     run.round = Round(
@@ -26,14 +26,27 @@ def open_when_enough_fit(c: Context) -> None:
         target=selection.target,
         quorum=selection.quorum,
         cohort=cohort,
-        deadline_s=run.settings.deadline_s,
+        deadline_s=experience.deadline_s(run),
     )
     opened = RoundOpened(run.run, run.last_round, selection.cohort, selection.target, selection.quorum)
     c.records.append(opened)
+    _note_what_was_learnt(c, selection)
     c.go(run, Phase.TRAINING)
     c.set_deadline(run, run.round.deadline_s)
     c.begin_watching()
     c.announce()
+
+
+def _note_what_was_learnt(c: Context, selection: Selection) -> None:
+    run, current, _ = c.open_round()
+    settings = run.settings
+    if current.deadline_s != settings.deadline_s:
+        reason = f"{current.deadline_s:.0f} s of {settings.deadline_s:.0f}, by the times of earlier updates"
+        stragglers.decided(c, Decision.DEADLINE, reason)
+    if settings.min_over_selection is not None:
+        invited, dropping = len(selection.cohort), experience.drop_out(run)
+        reason = f"{invited} devices for {selection.target} updates, {dropping:.0%} drop out"
+        stragglers.decided(c, Decision.INVITES, reason)
 
 
 def close_when_done(c: Context) -> None:
@@ -51,6 +64,7 @@ def close_when_done(c: Context) -> None:
     elif c.overdue and accepted >= current.quorum:
         _close(c, "deadline, with quorum")
     elif c.overdue:
+        experience.learn(c, quorum_met=False)
         abandon(c, f"deadline with {accepted} of at least {current.quorum} updates")
     else:
         _replace_missing(c, current.target - accepted - expected)
@@ -144,6 +158,7 @@ def record_abandoned(c: Context, reason: str) -> None:
 
 def _close(c: Context, reason: str) -> None:
     run, current, _ = c.open_round()
+    experience.learn(c, quorum_met=True)
     c.go(run, Phase.AGGREGATING, reason)
     c.effects.append(do.DropUploads(run.run, current.number))
     c.announce()
@@ -153,9 +168,12 @@ def _close(c: Context, reason: str) -> None:
 def _replace_missing(c: Context, missing: int) -> None:
     run, current, _ = c.open_round()
     count = min(missing, MAX_COHORT - len(current.cohort))
-    if count <= 0:
+    typical_s = run.experience.typical_s or 0.0
+    if count <= 0 or c.now + typical_s >= stragglers.horizon_of(c):
         return
-    pool = [name for name in available(c.fleet, run, c.now) if name not in current.cohort]
+    known, number = run.experience, current.number
+    fit = (name for name in available(c.fleet, run, c.now) if not known.backs_off(name, number))
+    pool = [name for name in fit if name not in current.cohort]
     for name in replacements(pool, count, run.settings, current.number):
         current.cohort[name] = Participant(invited=True)
         c.records.append(Invited(run.run, current.number, name))

@@ -56,6 +56,8 @@ run_settings = st.builds(
     quorum=st.none() | st.integers(1, 2),
     over_selection=st.sampled_from([1.0, 1.5]),
     deadline_s=st.sampled_from([20.0, 60.0]),
+    min_deadline_s=st.none() | st.just(10.0),
+    min_over_selection=st.none() | st.just(1.0),
     straggler_factor=st.sampled_from([1.0, 3.0]),
     grace_s=st.sampled_from([0.0, 10.0]),
     evaluation_deadline_s=st.sampled_from([5.0, 30.0]),
@@ -342,6 +344,7 @@ class Anything(RuleBasedStateMachine):
             assert set(core.run.round.reports) <= set(DEVICES)
         if core.run is not None:
             assert set(core.run.declined) <= set(DEVICES)
+            assert set(core.run.experience.back_offs) <= set(DEVICES)
 
     @invariant()
     def work_that_is_waited_for_was_asked_for(self) -> None:
