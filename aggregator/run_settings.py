@@ -72,6 +72,10 @@ class RunSettings(BaseModel):
         default=30.0,
         description="wait at the deadline, or after an update with the quorum met, for who is due by then",
     )
+    late: Literal["discard", "carry"] = Field(
+        default="discard",
+        description="updates that come when their round is closed: in the next round they count for less",
+    )
     evaluation_deadline_s: Seconds = Field(default=60.0, description="time for evaluating a new model")
     federated_evaluation: bool = Field(
         default=True, description="devices evaluate each new model on their own data"

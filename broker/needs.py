@@ -23,6 +23,7 @@ class Obstacle(StrEnum):
     SPEED = "speed"
     DECLINED = "declined"
     BACKS_OFF = "backs-off"
+    BUSY = "busy"
 
 
 class Misfit(NamedTuple):

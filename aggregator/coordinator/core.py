@@ -13,6 +13,7 @@ from aggregator.coordinator import effects as do
 from aggregator.coordinator import evaluating, operating, stragglers, training
 from aggregator.coordinator import events as on
 from aggregator.coordinator.context import Context, IllegalEventError
+from aggregator.coordinator.fitness import is_busy
 from aggregator.coordinator.fleet import Fleet
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Run, Snapshot
@@ -26,7 +27,13 @@ def _device_presence(c: Context, event: on.DevicePresence) -> None:
 
 
 def _device_heartbeat(c: Context, event: on.DeviceHeartbeat) -> None:
-    c.news = c.fleet.heartbeat(event.device, event.heartbeat, c.now)
+    busy = _is_busy(c, event.device)
+    c.news = c.fleet.heartbeat(event.device, event.heartbeat, c.now) or busy != _is_busy(c, event.device)
+
+
+def _is_busy(c: Context, device: str) -> bool:
+    known = c.fleet.devices.get(device)
+    return c.run is not None and known is not None and is_busy(known, c.run)
 
 
 def _tick(_c: Context, _event: on.Tick) -> None:

@@ -41,6 +41,8 @@ class Decision(StrEnum):
     DEADLINE = "deadline"
     INVITES = "invites"
     BACKS_OFF = "backs-off"
+    CARRIES = "carries"
+    DROPS = "drops"
 
 
 TRANSITIONS: dict[tuple[Phase, Phase], str] = {

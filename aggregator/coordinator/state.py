@@ -33,6 +33,23 @@ class Participant(_State):
         return self.accepted is None and self.rejected is None and self.declined is None
 
 
+class Carried(_State):
+    """An update in the spool for the next new model; `models` were made when its training began."""
+
+    device: str
+    round: int
+    models: int
+    examples: int
+
+
+class Late(_State):
+    """The round that closed last, and who may still deliver an update of it."""
+
+    round: int
+    models: int = Field(description="that the run had made when the round began")
+    owing: list[str]
+
+
 class Round(_State):
     """The open round."""
 
@@ -46,6 +63,7 @@ class Round(_State):
     centrally_evaluated: bool = False
     evaluation_failed: str = ""
     metrics: Metrics | None = None
+    carried: list[Carried] = Field(default_factory=list, description="late updates that its model takes in")
     reports: dict[str, Metrics | None] = Field(default_factory=dict)
 
     @property
@@ -120,10 +138,24 @@ class Run(_State):
     completed: int = 0
     abandoned_in_a_row: int = 0
     experience: Experience = Field(default_factory=Experience)
+    late: Late | None = None
+    carried: list[Carried] = Field(default_factory=list, description="late updates for the next new model")
     declined: dict[str, LastingDecline] = Field(default_factory=dict, description="by device")
     paused: str | None = Field(default=None, description="why, while it is paused")
     time_left_s: float | None = None
     complaint: str = Field(default="", description="of stop_when, about the newest evaluation")
+
+    @property
+    def carries(self) -> bool:
+        """Whether late updates of the open round count in the next one: after the last there is none."""
+        return self.settings.late == "carry" and self.completed + 1 < self.settings.rounds
+
+    @property
+    def spooled(self) -> set[int]:
+        """Rounds whose updates are still needed."""
+        late = {self.late.round} if self.late is not None else set()
+        open_one = {self.round.number} | {one.round for one in self.round.carried} if self.round else set()
+        return open_one | late | {one.round for one in self.carried}
 
 
 class Snapshot(_State):

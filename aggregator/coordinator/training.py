@@ -2,13 +2,13 @@
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator import experience, stragglers
+from aggregator.coordinator import experience, late, stragglers
 from aggregator.coordinator.cohort import MAX_COHORT, Selection, needed, replacements, select
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.fitness import available, eligible
 from aggregator.coordinator.phases import Decision, Phase, RoundOutcome
 from aggregator.coordinator.state import Participant, Round
-from aggregator.records import Invited, RoundClosed, RoundOpened, UpdateAccepted, UpdateRefused
+from aggregator.records import Invited, RoundClosed, RoundOpened
 from broker.messages import Invite, Offer, ReceiptOutcome, RejectReason
 
 
@@ -65,6 +65,8 @@ def close_when_done(c: Context) -> None:
         _close(c, "deadline, with quorum")
     elif c.overdue:
         experience.learn(c, quorum_met=False)
+        late.close(c)
+        late.keep_accepted(c)
         abandon(c, f"deadline with {accepted} of at least {current.quorum} updates")
     else:
         _replace_missing(c, current.target - accepted - expected)
@@ -73,7 +75,9 @@ def close_when_done(c: Context) -> None:
 def update_offered(c: Context, event: on.UpdateOffered) -> None:
     """Answer at once where the answer is known; otherwise let the update come."""
     part, offer = _part(c, event.device, event.offer), event.offer
-    if part is None:
+    if late.wants(c, event.device, offer):
+        late.offered(c, event.device, offer)
+    elif part is None:
         c.effects.append(do.AnswerFromLedger(event.device, offer))
     elif part.accepted is not None:
         same = part.accepted == offer.update.digest
@@ -89,6 +93,9 @@ def update_offered(c: Context, event: on.UpdateOffered) -> None:
 def update_received(c: Context, event: on.UpdateReceived) -> None:
     """The update lies in the spool: it counts, if the round still takes it and it is the device's first."""
     part, offer = _part(c, event.device, event.offer), event.offer
+    if late.wants(c, event.device, offer):
+        late.received(c, event.device, offer)
+        return
     if part is None:
         c.effects.append(do.AnswerFromLedger(event.device, offer))
         return
@@ -97,24 +104,15 @@ def update_received(c: Context, event: on.UpdateReceived) -> None:
     part.validation, part.rejected, part.declined = offer.validation, None, None
     part.reported_s = _elapsed_s(c)
     c.due.pop(event.device, None)
-    accepted = UpdateAccepted(
-        run=offer.run,
-        round=offer.round,
-        device=event.device,
-        digest=offer.update.digest,
-        size=offer.update.size,
-        examples=offer.examples,
-        metrics=offer.metrics,
-        validation=offer.validation,
-        seconds=offer.seconds,
-    )
-    c.records.append(accepted)
-    c.receipt(event.device, offer, ReceiptOutcome.ACCEPTED)
+    c.accept(event.device, offer)
 
 
 def update_rejected(c: Context, event: on.UpdateRejected) -> None:
     """The update came, but cannot be used."""
     part = _part(c, event.device, event.offer)
+    if late.wants(c, event.device, event.offer):
+        late.rejected(c, event.device, event.offer, event.reason)
+        return
     if part is None:
         c.effects.append(do.AnswerFromLedger(event.device, event.offer))
         return
@@ -126,20 +124,23 @@ def aggregate(c: Context) -> None:
     """Hand the accepted updates to the strategy, in order of device."""
     run, current, model = c.open_round()
     updates = tuple((name, current.cohort[name].examples) for name in current.accepted)
-    c.effects.append(do.Aggregate(run.run, current.number, run.settings.strategy, model.theta, updates))
+    carried = late.weighed(run, current.carried)
+    strategy = run.settings.strategy
+    c.effects.append(do.Aggregate(run.run, current.number, strategy, model.theta, updates, carried))
 
 
 def aggregation_failed(c: Context, event: on.AggregationFailed) -> None:
     """The model stays as it was."""
-    c.run_in(Phase.AGGREGATING, event.run, event.round)
+    run = c.run_in(Phase.AGGREGATING, event.run, event.round)
+    assert run.round is not None
+    c.drop_carried(run, run.round.carried, "its round could not be aggregated")
     abandon(c, event.reason)
 
 
 def abandon(c: Context, reason: str) -> None:
     """Give the round up; several in a row pause the run, for somebody should look."""
-    run, current, _ = c.open_round()
+    run = c.active_run()
     record_abandoned(c, reason)
-    c.effects.append(do.DropUploads(run.run, current.number))
     run.round = None
     run.abandoned_in_a_row += 1
     c.go(run, Phase.WAITING, reason)
@@ -159,8 +160,9 @@ def record_abandoned(c: Context, reason: str) -> None:
 def _close(c: Context, reason: str) -> None:
     run, current, _ = c.open_round()
     experience.learn(c, quorum_met=True)
+    current.carried, run.carried = run.carried, []
+    late.close(c)
     c.go(run, Phase.AGGREGATING, reason)
-    c.effects.append(do.DropUploads(run.run, current.number))
     c.announce()
     aggregate(c)
 
@@ -207,9 +209,7 @@ def _refuse_unless_wanted(part: Participant) -> None:
 
 def _reject(c: Context, device: str, offer: Offer, part: Participant, reason: RejectReason) -> None:
     part.rejected = reason
-    refused = UpdateRefused(offer.run, offer.round, device, ReceiptOutcome.REJECTED, reason)
-    c.records.append(refused)
-    c.receipt(device, offer, ReceiptOutcome.REJECTED, reason)
+    c.reject(device, offer, reason)
 
 
 def _elapsed_s(c: Context) -> float:

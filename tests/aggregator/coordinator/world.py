@@ -354,8 +354,12 @@ class World:
             assert record.round > self.numbers.get(record.run, 0), "a round number was used again"
             self.numbers[record.run] = record.round
         elif isinstance(record, UpdateAccepted):
-            part = self.run.round.cohort[record.device] if self.run.round else None
-            if part is not None:
+            carried = {(one.round, one.device): one.examples for one in self.run.carried}
+            current = self.run.round
+            if (record.round, record.device) in carried:
+                assert carried[record.round, record.device] == record.examples
+            elif current is not None:
+                part = current.cohort[record.device]
                 assert (part.accepted, part.examples) == (record.digest, record.examples)
 
     def _check_announcement(self, effect: do.Announce) -> None:
