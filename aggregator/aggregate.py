@@ -26,6 +26,9 @@ class SpooledUpdate:
     path: Path
     examples: int
     metrics: Metrics
+    round: int = 0
+    weight: float = 1.0
+    """What each example counts: less than 1 in an update that is late."""
 
 
 def verify(path: Path, layout: Layout, max_norm: float | None) -> RejectReason | None:
@@ -58,16 +61,16 @@ def aggregate(
 ) -> str:
     """Write the next theta, raw float32[P], to `out` and return its digest.
 
-    Updates are added in the order of their devices' names, so that the bits do not depend on who uploaded
-    first. The strategy's state is read from beside `theta` and written beside `out`, before it.
+    Updates are added in the order of their devices' names and rounds, so that the bits do not depend on who
+    uploaded first. The strategy's state is read from beside `theta` and written beside `out`, before it.
     Raises StorageError for a file that does not fit the layout, DataError when the result is of the wrong
     shape or not finite.
     """
     strategy.state = _load_state(state_path(theta))
     strategy.begin(_map_theta(theta, layout), layout)
-    for update in sorted(updates, key=lambda update: update.device):
+    for update in sorted(updates, key=lambda update: (update.device, update.round)):
         _, vectors = open_update(update.path)
-        strategy.add(vectors, float(update.examples), update.metrics)
+        strategy.add(vectors, update.examples * update.weight, update.metrics)
     with np.errstate(over="ignore", invalid="ignore"):
         result = strategy.finish()
     _check(result, layout)

@@ -194,6 +194,7 @@ class Ledger:
             self._connection.executescript(
                 f"BEGIN; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;"
             )
+        self._connection.execute(schema.DECISIONS)
 
     def _write(self, record: Record, unix_s: float) -> None:
         values = {field.name: _column(getattr(record, field.name)) for field in fields(record)}

@@ -62,6 +62,14 @@ CREATE TABLE blobs (
 );
 """
 
+# Since version 1, and nothing else changed with it: made where it is missing.
+DECISIONS = """
+CREATE TABLE IF NOT EXISTS decisions (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, device TEXT,
+    decision TEXT NOT NULL, reason TEXT NOT NULL, unix_s REAL NOT NULL
+);
+"""
+
 # Refusals, reports and declines may come again: the last one stands. A refused offer may be of a run that is
 # not known here, hence no foreign key.
 STATEMENTS: Mapping[type[records.Record], str] = {
@@ -78,6 +86,9 @@ STATEMENTS: Mapping[type[records.Record], str] = {
         INSERT INTO rounds (run, round, target, quorum, opened_unix_s)
         VALUES (:run, :round, :target, :quorum, :unix_s)""",
     records.Invited: "INSERT INTO participants VALUES (:run, :round, :device, :unix_s)",
+    records.Decided: """
+        INSERT INTO decisions (run, round, device, decision, reason, unix_s)
+        VALUES (:run, :round, :device, :decision, :reason, :unix_s)""",
     records.UpdateAccepted: """
         INSERT INTO updates
         VALUES (:run, :round, :device, :digest, :size, :examples, :metrics, :validation, :seconds,

@@ -28,7 +28,7 @@ class Patience:
         return tells
 
 
-def narrate(record: Record) -> tuple[int, str]:  # noqa: PLR0911 - one line a kind of record
+def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911 - one line a kind of record
     """The level and the line for a record."""
     match record:
         case records.RunStarted(run, task):
@@ -53,7 +53,9 @@ def narrate(record: Record) -> tuple[int, str]:  # noqa: PLR0911 - one line a ki
         case records.Declined(_, number, device, why, detail):
             return logging.WARNING, f"round {number}: {device} declined, {why}: {detail}"
         case records.Invited(_, number, device):
-            return logging.INFO, f"round {number}: {device} invited in place of a lost device"
+            return logging.INFO, f"round {number}: {device} invited in place of another"
+        case records.Decided(_, number, device, decision, reason):
+            return logging.INFO, f"round {number}: {device + ' ' if device else ''}{decision}: {reason}"
         case _:
             return logging.DEBUG, str(record)
 

@@ -63,6 +63,17 @@ class Invited:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """What was decided about a round, or about a device in it, and why."""
+
+    run: str
+    round: int
+    device: str | None
+    decision: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateAccepted:
     """An update lies synced in the spool and counts: `examples` is its weight, `seconds` of training."""
 
@@ -152,6 +163,7 @@ Record: TypeAlias = (
     | RunEnded
     | RoundOpened
     | Invited
+    | Decided
     | UpdateAccepted
     | UpdateRefused
     | Reported

@@ -48,10 +48,34 @@ class RunSettings(BaseModel):
     over_selection: float = Field(
         default=1.0, ge=1, le=10, description="devices invited for each update aimed for"
     )
+    min_over_selection: float | None = Field(
+        default=None,
+        ge=1,
+        le=10,
+        description="from here up to over_selection, as the drop-out measured asks for; None: over_selection",
+    )
     quorum: Devices | None = Field(
         default=None, description="updates without which a round is abandoned; None: half"
     )
     deadline_s: Seconds = Field(default=600.0, description="time for training and upload")
+    min_deadline_s: Seconds | None = Field(
+        default=None,
+        description="from here up to deadline_s, as the times of earlier updates ask for; None: deadline_s",
+    )
+    straggler_factor: float = Field(
+        default=3.0,
+        ge=1,
+        le=1000,
+        description="with the quorum met, a round waits at most so many times its slowest update so far",
+    )
+    grace_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=30.0,
+        description="wait at the deadline, or after an update with the quorum met, for who is due by then",
+    )
+    late: Literal["discard", "carry"] = Field(
+        default="discard",
+        description="updates that come when their round is closed: in the next round they count for less",
+    )
     evaluation_deadline_s: Seconds = Field(default=60.0, description="time for evaluating a new model")
     federated_evaluation: bool = Field(
         default=True, description="devices evaluate each new model on their own data"
@@ -105,6 +129,14 @@ class RunSettings(BaseModel):
             raise ValueError("give epochs or steps, not both")
         if self.target is not None and self.quorum is not None and self.quorum > self.target:
             raise ValueError(f"quorum {self.quorum} is above target {self.target}: no round could close")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> "RunSettings":
+        for name in ("deadline_s", "over_selection"):
+            least, most = getattr(self, f"min_{name}"), getattr(self, name)
+            if least is not None and least > most:
+                raise ValueError(f"min_{name} {least:g} is above {name} {most:g}")
         return self
 
     @model_validator(mode="after")

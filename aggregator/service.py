@@ -315,8 +315,8 @@ class Service:
 
     def _write_history(self, effect: do.WriteHistory) -> None:
         run = self._core.run
-        open_round = None if run is None or run.round is None else (run.run, run.round.number)
-        self._workshop.write_history(effect.run, open_round)
+        spooled = set() if run is None else {(run.run, number) for number in run.spooled}
+        self._workshop.write_history(effect.run, spooled)
         self._watch.round_closed(effect.run)
 
     def _reader_table(self) -> dict[Branch, Callable[[Address, Received], None]]:

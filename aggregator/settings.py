@@ -44,7 +44,7 @@ class AggregatorSettings(BaseModel):
         default_factory=dict, max_length=1000, description="what operators may start, by name"
     )
     heartbeat_s: float = Field(
-        default=5.0, ge=0.1, le=3600, description="the fleet's rhythm; three missed: lost"
+        default=5.0, ge=0.1, le=3600, description="the fleet's rhythm; about three missed: lost"
     )
     chunk_bytes: int = Field(
         default=96 << 10,

@@ -9,7 +9,7 @@ Which of them count, the ledger says: after a crash a file may lie here that was
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from broker.messages import BlobRef
@@ -53,18 +53,15 @@ class Spool:
             raise StorageError(f"cannot keep the update {path}: {error}; check the disk") from error
         return path
 
-    def forget(self, run: str, round_: int) -> None:
-        """Remove what a round left."""
-        _remove(self._round(run, round_))
-
-    def sweep(self, keep: tuple[str, int] | None) -> None:
-        """Remove what earlier processes left, except that of the round in `keep`."""
+    def sweep(self, keep: Collection[tuple[str, int]]) -> None:
+        """Remove what nobody needs any more: all but the rounds in `keep`."""
+        runs, rounds = {run for run, _ in keep}, {(run, str(number)) for run, number in keep}
         for run in self._folder.iterdir():
-            if keep is None or run.name != keep[0]:
+            if run.name not in runs:
                 _remove(run)
-        if keep is not None and (self._folder / keep[0]).is_dir():
-            for folder in (self._folder / keep[0]).iterdir():
-                if folder.name != str(keep[1]):
+                continue
+            for folder in run.iterdir():
+                if (run.name, folder.name) not in rounds:
                     _remove(folder)
 
     def room_for(self, size: int) -> bool:

@@ -94,7 +94,9 @@ class Watch:
         self.waits = self._shortage(misfits)
         for name, device in self._core.fleet.devices.items():
             document = self._device(name, device, misfits.get(name), now)
-            self._show(self._topics.topic(MONITOR_DEVICE, device=name), document, now)
+            due = self._core.due.get(name)
+            left = {"seconds_left": None if due is None else round(max(0.0, due - now), 1)}
+            self._show(self._topics.topic(MONITOR_DEVICE, device=name), document, now, **left)
         if self._closed is not None:
             self._show(*self._closed, now)
         run = self._core.run
@@ -164,6 +166,7 @@ class Watch:
             target=current.target,
             quorum=current.quorum,
             reported=len(current.accepted),
+            reason=current.note,
             participants=parts,
             metrics=means(current.metrics),
             federated=means(sum_metrics(reports)),
@@ -171,7 +174,7 @@ class Watch:
         )
 
     def _participant(self, name: str, part: Participant, now: float) -> ParticipantDocument:
-        reason = part.rejected or part.declined or ""
+        reason = part.rejected or part.declined or ("" if part.accepted else part.note)
         return ParticipantDocument(
             status=_status(part, alive=self._core.fleet.alive(name, now)),
             examples=part.examples,
@@ -221,7 +224,9 @@ def _status(part: Participant, *, alive: bool) -> str:
         return "rejected"
     if part.declined is not None:
         return "declined"
-    return "invited" if alive else "lost"
+    if not alive:
+        return "lost"
+    return "straggles" if part.straggles else "invited"
 
 
 def _ended_run(summary: RunSummary) -> RunDocument:

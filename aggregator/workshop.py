@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from aggregator.aggregate import SpooledUpdate, aggregate
@@ -90,16 +90,7 @@ class Workshop:
     def aggregate(self, effect: do.Aggregate) -> None:
         """Run the strategy over the round's updates."""
         folder, layout = RunFolder(self._runs, effect.run), self.layout(effect.run)
-        rows = {row.device: row for row in self._ledger.participants(effect.run, effect.round)}
-        updates = [
-            SpooledUpdate(
-                device,
-                self._spool.path(effect.run, effect.round, device),
-                examples,
-                rows[device].metrics or {},
-            )
-            for device, examples in effect.updates
-        ]
+        updates = self._spooled(effect)
         out = folder.theta(effect.round)
 
         def work() -> str:
@@ -109,13 +100,33 @@ class Workshop:
 
         def done(_digest: str) -> None:
             self._tell(on.Aggregated(effect.run, effect.round, self.blobs.add(out)))
-            self._spool.forget(effect.run, effect.round)
 
         def failed(error: Exception) -> None:
             log.error("round %d of %s could not be aggregated: %s", effect.round, effect.run, error)
             self._tell(on.AggregationFailed(effect.run, effect.round, str(error)))
 
         self._jobs.submit(work, done, failed)
+
+    def _spooled(self, effect: do.Aggregate) -> list[SpooledUpdate]:
+        fresh = [(device, effect.round, examples, 1.0) for device, examples in effect.updates]
+        carried = [(one.device, one.round, one.examples, one.weight) for one in effect.carried]
+        rounds = {number for _, number, _, _ in fresh + carried}
+        metrics = {
+            (number, row.device): row.metrics or {}
+            for number in rounds
+            for row in self._ledger.participants(effect.run, number)
+        }
+        return [
+            SpooledUpdate(
+                device,
+                self._spool.path(effect.run, number, device),
+                examples,
+                metrics[number, device],
+                number,
+                weight,
+            )
+            for device, number, examples, weight in fresh + carried
+        ]
 
     def evaluate(self, effect: do.Evaluate) -> None:
         """Save the round's model and evaluate it."""
@@ -140,12 +151,12 @@ class Workshop:
             task, self.blobs.path(effect.theta), folder.round_model(number), done, failed
         )
 
-    def write_history(self, run: str, open_round: tuple[str, int] | None) -> None:
+    def write_history(self, run: str, spooled: Collection[tuple[str, int]]) -> None:
         """Bring the run's folder up to date, and let go of what nobody needs any more."""
         # An upload for a round that is over may still be verified, beside the loop: what it leaves, the next
         # sweep removes.
         with contextlib.suppress(OSError):
-            self._spool.sweep(open_round)
+            self._spool.sweep(spooled)
         folder = RunFolder(self._runs, run)
         folder.write_history(self._ledger.rounds(run))
         folder.prune(self._settings.keep_rounds)

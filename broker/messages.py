@@ -170,6 +170,9 @@ class Assignment(Part):
     contract: DataContract
     needs: Needs = Field(default_factory=Needs)
     settings: TrainingSettings
+    carries: bool = Field(
+        default=False, description="an update after the round counts in the next one: train to the end"
+    )
     cohort: Annotated[tuple[DeviceId, ...], Field(max_length=4096)] | None = Field(
         default=None, description="None: every device"
     )

@@ -123,6 +123,10 @@ class DeviceDocument(Document):
     measured_per_s: float | None = Field(
         default=None, description="examples a second that it trains with the active run's program"
     )
+    seconds_left: float | None = Field(
+        default=None,
+        description="until its update is due, by progress and measured rates; what was never measured is 0",
+    )
     not_selected: str = Field(default="", description="why no round of the active run selects it")
     metrics: Means = Field(default_factory=dict, description="last validation metrics it reported")
 

@@ -22,6 +22,8 @@ class Obstacle(StrEnum):
     TAGS = "tags"
     SPEED = "speed"
     DECLINED = "declined"
+    BACKS_OFF = "backs-off"
+    BUSY = "busy"
 
 
 class Misfit(NamedTuple):

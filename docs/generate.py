@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aggregator.coordinator import fleet, phases
+from aggregator.coordinator import fleet, liveness, phases
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
 from broker import acl, contract, layout, messages, monitor, program, topics, update, wire
@@ -50,7 +50,8 @@ LIMITS = {
     "granted chunks on their way from one device": (uploads.MAX_IN_FLIGHT, "chunks"),
     "devices that an aggregator knows": (fleet.MAX_DEVICES, "devices"),
     "programs whose speed a device remembers": (messages.MAX_SPEEDS, "programs"),
-    "missed heartbeats that make a device lost": (fleet.MISSED_HEARTBEATS, "heartbeats"),
+    "silence that makes a device lost, before its rhythm is learnt": (liveness.USUAL, "heartbeats"),
+    "silence that makes a device lost, by its rhythm": (liveness.LONGEST, "heartbeats"),
     "pause between two offers": (backoff.LONGEST_S, "s"),
 }
 

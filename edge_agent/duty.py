@@ -2,7 +2,7 @@
 
 from broker.messages import AgentState, Announcement, Assignment, AssignmentPhase
 from edge_agent.snapshot import RoundKey, Snapshot
-from edge_agent.transitions import FETCHING
+from edge_agent.transitions import FETCHING, TRAINING
 
 # The snapshot's field that says which round of this phase is behind us.
 SETTLED = {AssignmentPhase.TRAINING: "trained", AssignmentPhase.EVALUATING: "evaluated"}
@@ -51,8 +51,13 @@ class Duty:
         return asked if ours else None
 
     def still_wants(self, work: Assignment, state: AgentState) -> bool:
-        """Whether work in hand is worth going on with; a pause lets what runs come to its end."""
+        """Whether work in hand is worth going on with; a pause lets what runs come to its end.
+
+        A training whose update may come late is, until the round after the next.
+        """
         asked = self.announced
+        if work.carries and state is TRAINING and (asked is None or asked.run == work.run):
+            return asked is None or asked.round <= work.round + 1
         if asked is None or key_of(asked) != key_of(work):
             return False
         if asked.phase is AssignmentPhase.PAUSED:

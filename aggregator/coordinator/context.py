@@ -4,9 +4,9 @@ from aggregator.coordinator import effects as do
 from aggregator.coordinator.cohort import round_seed
 from aggregator.coordinator.fitness import available
 from aggregator.coordinator.fleet import Fleet
-from aggregator.coordinator.phases import TRANSITIONS, Phase, RunOutcome
-from aggregator.coordinator.state import Model, Round, Run
-from aggregator.records import Record, RunEnded, Transition
+from aggregator.coordinator.phases import TRANSITIONS, Decision, Phase, RunOutcome
+from aggregator.coordinator.state import Carried, Model, Round, Run
+from aggregator.records import Decided, Record, RunEnded, Transition, UpdateAccepted, UpdateRefused
 from broker.messages import Assignment, AssignmentPhase, Offer, Receipt, ReceiptOutcome, RejectReason
 
 _ANNOUNCED = {Phase.TRAINING: AssignmentPhase.TRAINING, Phase.EVALUATING: AssignmentPhase.EVALUATING}
@@ -31,6 +31,11 @@ class Context:
         self.now = now
         self.deadline: float | None = None
         self.published = False
+        self.due: dict[str, float] = {}
+        """When participants' updates are due, as of the last look at their pace."""
+        self.look_at = now
+        self.lost: set[str] = set()
+        """Participants whose loss is noted."""
         self.news = True
         """Whether the event can change who lives, who fits, or what the phase waits for."""
         self.records: list[Record] = []
@@ -87,6 +92,11 @@ class Context:
         else:
             run.time_left_s = seconds
 
+    def begin_watching(self) -> None:
+        """A round opens: of its participants nothing is known yet."""
+        self.due, self.lost = {}, set()
+        self.look_at = self.now + self.fleet.heartbeat_s
+
     def stop_clock(self, run: Run, reason: str) -> None:
         """Pause the run."""
         run.time_left_s, run.paused, self.deadline = self.seconds_left, reason, None
@@ -108,16 +118,25 @@ class Context:
         self.records.append(Transition(run.run, run.last_round or None, run.phase, target, why))
         run.phase = target
         run.time_left_s = self.deadline = None
+        self.due.clear()
 
     def end_run(self, run: Run, outcome: RunOutcome, reason: str) -> None:
         """Back to idle: uploads are dropped, blobs leave the broker, the model stays in the run's folder."""
         if run.round is not None:
             self.effects.append(do.DropUploads(run.run, run.round.number))
+        if run.late is not None:
+            self.effects.append(do.DropUploads(run.run, run.late.round))
+        self.drop_carried(run, run.carried, "the run ended")
         self.go(run, Phase.IDLE, reason)
         self.records.append(RunEnded(run.run, outcome, reason))
         self.run, self.published = None, False
         self._say(do.Announce(None))
         self.effects += [do.RetractBlobs(()), do.WriteHistory(run.run)]
+
+    def drop_carried(self, run: Run, carried: list[Carried], reason: str) -> None:
+        """Give up late updates that no model took in."""
+        for one in carried:
+            self.records.append(Decided(run.run, one.round, one.device, Decision.DROPS, reason))
 
     def publish(self, run: Run, model: Model) -> None:
         """Put the model on the broker; nothing is announced before that is done."""
@@ -138,6 +157,28 @@ class Context:
             self._say(do.Announce(self._assignment(AssignmentPhase.PAUSED)))
         else:
             self._say(do.Announce(self._assignment(_ANNOUNCED[run.phase]), self.seconds_left))
+
+    def accept(self, device: str, offer: Offer) -> None:
+        """Have an update in the spool count."""
+        accepted = UpdateAccepted(
+            run=offer.run,
+            round=offer.round,
+            device=device,
+            digest=offer.update.digest,
+            size=offer.update.size,
+            examples=offer.examples,
+            metrics=offer.metrics,
+            validation=offer.validation,
+            seconds=offer.seconds,
+        )
+        self.records.append(accepted)
+        self.receipt(device, offer, ReceiptOutcome.ACCEPTED)
+
+    def reject(self, device: str, offer: Offer, reason: RejectReason) -> None:
+        """Give back an update that cannot be used."""
+        rejected = ReceiptOutcome.REJECTED
+        self.records.append(UpdateRefused(offer.run, offer.round, device, rejected, reason))
+        self.receipt(device, offer, rejected, reason)
 
     def receipt(
         self, device: str, offer: Offer, outcome: ReceiptOutcome, reason: RejectReason | None = None
@@ -168,5 +209,6 @@ class Context:
             contract=model.contract,
             needs=model.needs,
             settings=run.settings.training(round_seed(run.settings.seed, current.number), run.completed),
+            carries=run.carries,
             cohort=None if run.phase is Phase.EVALUATING else tuple(sorted(current.cohort)),
         )

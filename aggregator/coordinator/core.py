@@ -6,13 +6,14 @@ heartbeat that only says that a device goes on costs the same in a fleet of any 
 leave as one `Persist` at the head of the effects, so that nothing is published that a crash could forget.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aggregator.coordinator import effects as do
-from aggregator.coordinator import evaluating, operating, training
+from aggregator.coordinator import evaluating, operating, stragglers, training
 from aggregator.coordinator import events as on
 from aggregator.coordinator.context import Context, IllegalEventError
+from aggregator.coordinator.fitness import is_busy
 from aggregator.coordinator.fleet import Fleet
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Run, Snapshot
@@ -26,7 +27,13 @@ def _device_presence(c: Context, event: on.DevicePresence) -> None:
 
 
 def _device_heartbeat(c: Context, event: on.DeviceHeartbeat) -> None:
-    c.news = c.fleet.heartbeat(event.device, event.heartbeat, c.now)
+    busy = _is_busy(c, event.device)
+    c.news = c.fleet.heartbeat(event.device, event.heartbeat, c.now) or busy != _is_busy(c, event.device)
+
+
+def _is_busy(c: Context, device: str) -> bool:
+    known = c.fleet.devices.get(device)
+    return c.run is not None and known is not None and is_busy(known, c.run)
 
 
 def _tick(_c: Context, _event: on.Tick) -> None:
@@ -127,6 +134,11 @@ class Coordinator:
         return self._c.fleet
 
     @property
+    def due(self) -> Mapping[str, float]:
+        """When updates of the open round are due, by device: as of the last look, where it can be told."""
+        return self._c.due
+
+    @property
     def phase(self) -> Phase:
         """Where the coordinator is."""
         return Phase.IDLE if self._c.run is None else self._c.run.phase
@@ -158,11 +170,14 @@ class Coordinator:
         awake_at, self._c.now = self._c.now, now
         if due is not None and now > due + patience:
             self._c.fleet.overslept(awake_at, now)
+            self._c.due.clear()
 
     def _find_next_deadline(self) -> float | None:
-        """The phase's end, or the next loss before it; heartbeats since may have put that loss off."""
+        """The phase's end, or before it the next loss, which heartbeats may put off, or look at the pace."""
         c = self._c
         if c.deadline is None:
             return None
-        loss = c.fleet.next_loss(c.awaited(), c.now)
-        return c.deadline if loss is None else min(c.deadline, loss)
+        times = [c.deadline, c.fleet.next_loss(c.awaited(), c.now)]
+        if c.run is not None and c.run.phase is Phase.TRAINING:
+            times.append(stragglers.next_look(c))
+        return min(time for time in times if time is not None)

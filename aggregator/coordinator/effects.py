@@ -88,6 +88,16 @@ class DropUploads:
 
 
 @dataclass(frozen=True, slots=True)
+class CarriedUpdate:
+    """An update of an earlier round; its examples count only `weight` times."""
+
+    device: str
+    round: int
+    examples: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate:
     """Run the strategy over these updates in the spool, (device, examples) in order of device."""
 
@@ -96,6 +106,7 @@ class Aggregate:
     strategy: str
     theta: BlobRef
     updates: tuple[tuple[str, int], ...]
+    carried: tuple[CarriedUpdate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

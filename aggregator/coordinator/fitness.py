@@ -7,7 +7,7 @@ from aggregator.coordinator.cohort import needed
 from aggregator.coordinator.fleet import MAX_DEVICES, Device, Fleet
 from aggregator.coordinator.state import LastingDecline, Run
 from aggregator.run_settings import RunSettings
-from broker.messages import DeclineReason
+from broker.messages import AgentState, DeclineReason
 from broker.needs import Misfit, Obstacle, find_misfit
 
 # What no waiting mends: asked again, the device would say the same. A new connection may be a mended one.
@@ -16,28 +16,38 @@ LASTING = {DeclineReason.CONTRACT, DeclineReason.DATA, DeclineReason.RUNTIME, De
 MAX_WHY = 200
 
 LOST = Misfit(Obstacle.LOST, "lost: neither birth nor heartbeat for a while")
+BUSY = Misfit(Obstacle.BUSY, "works on its update of the round before, which still counts")
 DISPLACED = Misfit(Obstacle.DISPLACED, "displaced by another device with its id")
 
 
 def available(fleet: Fleet, run: Run, now: float) -> list[str]:
     """Who could take part in the rounds of a prepared run, in no order."""
-    return [name for name, device in fleet.living(now) if _misfit_of(name, device, run) is None]
+    living = fleet.living(now)
+    return [n for n, device in living if not is_busy(device, run) and _misfit_of(n, device, run) is None]
+
+
+def eligible(fleet: Fleet, run: Run, now: float) -> list[str]:
+    """Whom the next round can select, in no order: who backs off only where it cannot do without."""
+    fit, number = available(fleet, run, now), run.last_round + 1
+    reliable = [name for name in fit if not run.experience.backs_off(name, number)]
+    return reliable if len(reliable) >= needed(run.settings) else fit
 
 
 def judged(fleet: Fleet, run: Run, now: float) -> dict[str, Misfit | None]:
     """Why each device is in no cohort of a prepared run; None where chance alone decides."""
     return {
-        name: _misfit_of(name, device, run) if fleet.alive(name, now) else LOST
+        name: _misfit_now(name, device, run) if fleet.alive(name, now) else LOST
         for name, device in fleet.devices.items()
     }
 
 
 def shortage(misfits: Collection[Misfit | None], settings: RunSettings) -> str:
     """Why no round can open, with how many devices are kept out by what; empty when enough fit."""
-    fit, wanted = sum(misfit is None for misfit in misfits), needed(settings)
+    counts = Counter(misfit.obstacle for misfit in misfits if misfit is not None)
+    # Who backs off is asked all the same where a round cannot do without.
+    wanted, fit = needed(settings), len(misfits) - counts.total() + counts.pop(Obstacle.BACKS_OFF, 0)
     if fit >= wanted:
         return ""
-    counts = Counter(misfit.obstacle for misfit in misfits if misfit is not None)
     others = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     return f"waits for devices: {wanted} needed, {fit} fit" + (f"; kept out: {others}" if others else "")
 
@@ -50,6 +60,25 @@ def note_decline(fleet: Fleet, run: Run, name: str, reason: DeclineReason, detai
         why = f"{reason}: {detail}"[:MAX_WHY]
         run.declined[name] = LastingDecline(connection=device.presence.connection, why=why)
         device.verdict = None
+
+
+def is_busy(device: Device, run: Run) -> bool:
+    """Whether a device still works on the round that closed last, which takes late updates."""
+    beat, late = device.heartbeat, run.late
+    if beat is None or late is None or beat.state is AgentState.IDLE:
+        return False
+    return (beat.run, beat.round) == (run.run, late.round) and beat.state is not AgentState.EVALUATING
+
+
+def _misfit_now(name: str, device: Device, run: Run) -> Misfit | None:
+    found = _misfit_of(name, device, run) or _back_off(name, run)
+    return BUSY if found is None and is_busy(device, run) else found
+
+
+def _back_off(name: str, run: Run) -> Misfit | None:
+    known, number = run.experience, run.last_round if run.round is not None else run.last_round + 1
+    backs_off = known.backs_off(name, number)
+    return Misfit(Obstacle.BACKS_OFF, known.back_offs[name].why) if backs_off else None
 
 
 def _misfit_of(name: str, device: Device, run: Run) -> Misfit | None:

@@ -1,12 +1,13 @@
 """Who is alive: births and deaths are hints, heartbeats prove life."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from aggregator.coordinator.liveness import USUAL, Rhythm
+from aggregator.coordinator.pace import Pace
 from broker.messages import AgentState, Heartbeat, Presence
 from broker.needs import Misfit
 
 MAX_DEVICES = 10_000
-MISSED_HEARTBEATS = 3
 
 
 @dataclass(slots=True)
@@ -19,6 +20,10 @@ class Device:
     presumed_until: float = 0.0
     heartbeat: Heartbeat | None = None
     conflict: bool = False
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    pace: Pace = field(default_factory=Pace)
+    beat_at: float | None = None
+    """When the last heartbeat came, where nothing but the device decides when the next one does."""
     verdict: tuple[str, Misfit | None] | None = None
     """A run, and why that one cannot use it; None when something about the device changed since."""
 
@@ -33,7 +38,7 @@ class Fleet:
 
     def __init__(self, heartbeat_s: float) -> None:
         self.heartbeat_s = heartbeat_s
-        self.lost_after_s = MISSED_HEARTBEATS * heartbeat_s
+        self.lost_after_s = USUAL * heartbeat_s
         self.devices: dict[str, Device] = {}
         self._cut_off_at: float | None = 0.0
 
@@ -42,6 +47,11 @@ class Fleet:
         for device in devices:
             unknown = Presence(online=False, connection="0" * 16)
             self.devices[device] = Device(unknown, now, now, presumed_until=now + self.lost_after_s)
+
+    @property
+    def deaf(self) -> bool:
+        """Whether we are cut off, and hear nobody."""
+        return self._cut_off_at is not None
 
     def disconnected(self, now: float) -> None:
         """We hear nobody from now on; that is no device's fault."""
@@ -52,6 +62,8 @@ class Fleet:
         """We hear again: whoever lived when we were cut off has time to be heard."""
         cut_off_at = now if self._cut_off_at is None else self._cut_off_at
         for device in self.devices.values():
+            device.beat_at = None
+            device.pace.interrupted()
             if cut_off_at < self._lost_at(device):
                 device.presumed_until = now + self.lost_after_s
         self._cut_off_at = None
@@ -69,7 +81,7 @@ class Fleet:
             return self._admit(name, Device(presence, now, now))
         if presence.online:
             known = self.alive(name, now) and device.presence == presence
-            device.presence, device.verdict = presence, None
+            device.presence, device.verdict, device.beat_at = presence, None, None
             device.heard_at = device.born_at = now
             return not known
         if presence.connection != device.presence.connection:
@@ -88,17 +100,23 @@ class Fleet:
         device = self.devices.get(name)
         if device is None:
             birth = Presence(online=True, connection=heartbeat.connection)
-            return self._admit(name, Device(birth, now, now, heartbeat=heartbeat))
+            device = Device(birth, now, now, heartbeat=heartbeat)
+            device.pace.heard(heartbeat, now)
+            return self._admit(name, device)
         same, lived = heartbeat.connection == device.presence.connection, self.alive(name, now)
         if not same and lived and device.presence.online:
             device.conflict |= now - device.born_at > 2 * self.heartbeat_s
             return False
         if not same or not device.presence.online:
             changes = {"online": True, "connection": heartbeat.connection}
-            device.presence = device.presence.model_copy(update=changes)
-        displaced, device.heard_at, device.heartbeat = device.displaced, now, heartbeat
+            device.presence, device.beat_at = device.presence.model_copy(update=changes), None
+        displaced, lost_at = device.displaced, self._lost_at(device)
+        device.heard_at, device.heartbeat = now, heartbeat
+        device.pace.heard(heartbeat, now)
+        self._learn_rhythm(device, now)
         if same and lived and device.displaced == displaced:
-            return False
+            # A rhythm that became steadier can bring the loss forward, and with it the next deadline.
+            return self._lost_at(device) < lost_at
         device.verdict = None
         return True
 
@@ -112,12 +130,27 @@ class Fleet:
         at, lost_at = self._heard_until(now), self._lost_at
         return [(name, device) for name, device in self.devices.items() if at < lost_at(device)]
 
+    def why_lost(self, name: str, now: float) -> str:
+        """What says that a device is lost."""
+        device = self.devices.get(name)
+        if device is None or device.presence.online:
+            return f"silent for {now - device.heard_at:.0f} s" if device else "never heard"
+        return "its connection ended"
+
     def next_loss(self, names: set[str], now: float) -> float | None:
         """When the first of these would count as lost if it stayed silent."""
-        if self._cut_off_at is not None:
+        if self.deaf:
             return None
         losses = (self._lost_at(self.devices[name]) for name in names)
         return min((loss for loss in losses if now < loss), default=None)
+
+    def _learn_rhythm(self, device: Device, now: float) -> None:
+        """Gaps in which we were deaf, or between two connections, say nothing of the device."""
+        if self.deaf:
+            return
+        if device.beat_at is not None:
+            device.rhythm.heard((now - device.beat_at) / self.heartbeat_s)
+        device.beat_at = now
 
     def _admit(self, name: str, device: Device) -> bool:
         if len(self.devices) >= MAX_DEVICES:
@@ -129,5 +162,5 @@ class Fleet:
         return now if self._cut_off_at is None else self._cut_off_at
 
     def _lost_at(self, device: Device) -> float:
-        silent, presumed = device.heard_at + self.lost_after_s, device.presumed_until
+        silent, presumed = device.heard_at + device.rhythm.patience * self.heartbeat_s, device.presumed_until
         return silent if device.presence.online and silent > presumed else presumed

@@ -72,6 +72,7 @@ def prepare_failed(c: Context, event: on.PrepareFailed) -> None:
 def connected(c: Context, _: on.Connected) -> None:
     """The broker may have lost or revived anything: say everything again."""
     c.fleet.connected(c.now)
+    c.due.clear()
     if c.run is not None and c.run.model is not None:
         c.publish(c.run, c.run.model)
     else:
@@ -82,6 +83,7 @@ def disconnected(c: Context, _: on.Disconnected) -> None:
     """What we hear from now on says nothing about devices."""
     c.published = False
     c.fleet.disconnected(c.now)
+    c.due.clear()
 
 
 def blobs_published(c: Context, event: on.BlobsPublished) -> None:

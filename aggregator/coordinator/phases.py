@@ -30,6 +30,21 @@ class RunOutcome(StrEnum):
     FAILED = "failed"
 
 
+class Decision(StrEnum):
+    """What the coordinator decided about a round or one of its devices."""
+
+    LOST = "lost"
+    BACK = "back"
+    STRAGGLES = "straggles"
+    CATCHES_UP = "catches-up"
+    GRACE = "grace"
+    DEADLINE = "deadline"
+    INVITES = "invites"
+    BACKS_OFF = "backs-off"
+    CARRIES = "carries"
+    DROPS = "drops"
+
+
 TRANSITIONS: dict[tuple[Phase, Phase], str] = {
     (Phase.IDLE, Phase.PREPARING): "an operator starts a run",
     (Phase.PREPARING, Phase.WAITING): "the task's model is built",
@@ -39,7 +54,7 @@ TRANSITIONS: dict[tuple[Phase, Phase], str] = {
     (
         Phase.TRAINING,
         Phase.AGGREGATING,
-    ): "target reached; or all who live reported, or the deadline came, with quorum",
+    ): "target reached; or with quorum: all who live reported, nobody else is due in time, or the deadline",
     (
         Phase.TRAINING,
         Phase.WAITING,

@@ -23,11 +23,31 @@ class Participant(_State):
     validation: Metrics = Field(default_factory=dict)
     rejected: RejectReason | None = None
     declined: DeclineReason | None = None
+    reported_s: float = Field(default=0.0, description="seconds into the round when its update was accepted")
+    straggles: bool = Field(default=False, description="no longer waited for; its update would count")
+    note: str = Field(default="", description="the newest decision about it")
 
     @property
     def outstanding(self) -> bool:
         """Whether an update may still come."""
         return self.accepted is None and self.rejected is None and self.declined is None
+
+
+class Carried(_State):
+    """An update in the spool for the next new model; `models` were made when its training began."""
+
+    device: str
+    round: int
+    models: int
+    examples: int
+
+
+class Late(_State):
+    """The round that closed last, and who may still deliver an update of it."""
+
+    round: int
+    models: int = Field(description="that the run had made when the round began")
+    owing: list[str]
 
 
 class Round(_State):
@@ -37,9 +57,13 @@ class Round(_State):
     target: int
     quorum: int
     cohort: dict[str, Participant]
+    deadline_s: float = Field(default=0.0, description="time for training and upload, with the grace given")
+    grace_given: bool = False
+    note: str = Field(default="", description="decisions about the round as a whole")
     centrally_evaluated: bool = False
     evaluation_failed: str = ""
     metrics: Metrics | None = None
+    carried: list[Carried] = Field(default_factory=list, description="late updates that its model takes in")
     reports: dict[str, Metrics | None] = Field(default_factory=dict)
 
     @property
@@ -72,6 +96,35 @@ class LastingDecline(_State):
     why: str
 
 
+class BackOff(_State):
+    """A device failed so many rounds in a row, last in `round`: it is asked again from `until` on."""
+
+    failures: int
+    round: int
+    until: int
+
+    @property
+    def why(self) -> str:
+        """For people."""
+        return f"failed {self.failures} rounds in a row: asked again from round {self.until} on"
+
+
+class Experience(_State):
+    """What the rounds of a run taught."""
+
+    deadline_s: float | None = Field(default=None, description="of the next round, by the times of updates")
+    typical_s: float | None = Field(
+        default=None, description="into a round, when half of its updates were there"
+    )
+    dropped: float = Field(default=0.0, description="participants that dropped out; old ones count less")
+    asked: float = Field(default=0.0, description="participants that delivered or dropped out, likewise")
+    back_offs: dict[str, BackOff] = Field(default_factory=dict, description="by device")
+
+    def backs_off(self, device: str, number: int) -> bool:
+        """Whether this round is not to ask a device, for it failed the last ones."""
+        return device in self.back_offs and number < self.back_offs[device].until
+
+
 class Run(_State):
     """The active run. `time_left_s` stands for the deadline in a snapshot and while paused."""
 
@@ -84,10 +137,25 @@ class Run(_State):
     last_round: int = 0
     completed: int = 0
     abandoned_in_a_row: int = 0
+    experience: Experience = Field(default_factory=Experience)
+    late: Late | None = None
+    carried: list[Carried] = Field(default_factory=list, description="late updates for the next new model")
     declined: dict[str, LastingDecline] = Field(default_factory=dict, description="by device")
     paused: str | None = Field(default=None, description="why, while it is paused")
     time_left_s: float | None = None
     complaint: str = Field(default="", description="of stop_when, about the newest evaluation")
+
+    @property
+    def carries(self) -> bool:
+        """Whether late updates of the open round count in the next one: after the last there is none."""
+        return self.settings.late == "carry" and self.completed + 1 < self.settings.rounds
+
+    @property
+    def spooled(self) -> set[int]:
+        """Rounds whose updates are still needed."""
+        late = {self.late.round} if self.late is not None else set()
+        open_one = {self.round.number} | {one.round for one in self.round.carried} if self.round else set()
+        return open_one | late | {one.round for one in self.carried}
 
 
 class Snapshot(_State):

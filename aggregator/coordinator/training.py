@@ -2,62 +2,89 @@
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator.cohort import MAX_COHORT, needed, replacements, select
+from aggregator.coordinator import experience, late, stragglers
+from aggregator.coordinator.cohort import MAX_COHORT, Selection, needed, replacements, select
 from aggregator.coordinator.context import Context, refuse_unless
-from aggregator.coordinator.fitness import available
-from aggregator.coordinator.phases import Phase, RoundOutcome
+from aggregator.coordinator.fitness import available, eligible
+from aggregator.coordinator.phases import Decision, Phase, RoundOutcome
 from aggregator.coordinator.state import Participant, Round
-from aggregator.records import Invited, RoundClosed, RoundOpened, UpdateAccepted, UpdateRefused
+from aggregator.records import Invited, RoundClosed, RoundOpened
 from broker.messages import Invite, Offer, ReceiptOutcome, RejectReason
-
-# An update is its vectors and a short header.
-UPDATE_OVERHEAD_BYTES = 8192
 
 
 def open_when_enough_fit(c: Context) -> None:
     """Open the next round as soon as the blobs are on the broker and enough devices live and fit."""
     run = c.active_run()
-    fit = available(c.fleet, run, c.now) if c.published else []
+    fit = eligible(c.fleet, run, c.now) if c.published else []
     if len(fit) < needed(run.settings):
         return
-    selection = select(fit, run.settings, run.last_round + 1)
+    selection = select(fit, run.settings, run.last_round + 1, experience.drop_out(run))
     run.last_round += 1
     cohort = {name: Participant() for name in selection.cohort}
-    run.round = Round(number=run.last_round, target=selection.target, quorum=selection.quorum, cohort=cohort)
+    run.round = Round(
+        number=run.last_round,
+        target=selection.target,
+        quorum=selection.quorum,
+        cohort=cohort,
+        deadline_s=experience.deadline_s(run),
+    )
     opened = RoundOpened(run.run, run.last_round, selection.cohort, selection.target, selection.quorum)
     c.records.append(opened)
+    _note_what_was_learnt(c, selection)
     c.go(run, Phase.TRAINING)
-    c.set_deadline(run, run.settings.deadline_s)
+    c.set_deadline(run, run.round.deadline_s)
+    c.begin_watching()
     c.announce()
 
 
+def _note_what_was_learnt(c: Context, selection: Selection) -> None:
+    run, current, _ = c.open_round()
+    settings = run.settings
+    if current.deadline_s != settings.deadline_s:
+        reason = f"{current.deadline_s:.0f} s of {settings.deadline_s:.0f}, by the times of earlier updates"
+        stragglers.decided(c, Decision.DEADLINE, reason)
+    if settings.min_over_selection is not None:
+        invited, dropping = len(selection.cohort), experience.drop_out(run)
+        reason = f"{invited} devices for {selection.target} updates, {dropping:.0%} drop out"
+        stragglers.decided(c, Decision.INVITES, reason)
+
+
 def close_when_done(c: Context) -> None:
-    """Close at the first of: target reached; all who live reported, with quorum; deadline."""
+    """Close at the first of: target reached; with quorum, nobody left to wait for; deadline."""
     _, current, _ = c.open_round()
-    accepted, outstanding = len(current.accepted), len(c.awaited())
+    accepted, outstanding, expected = len(current.accepted), len(c.awaited()), len(stragglers.expected(c))
     if accepted >= current.target:
         _close(c, "target reached")
     elif outstanding == 0 and accepted >= current.quorum:
         _close(c, "all live participants reported")
+    elif expected == 0 and accepted >= current.quorum:
+        _close(c, "nobody else is due in time")
+    elif c.overdue and stragglers.give_grace(c):
+        return
     elif c.overdue and accepted >= current.quorum:
         _close(c, "deadline, with quorum")
     elif c.overdue:
+        experience.learn(c, quorum_met=False)
+        late.close(c)
+        late.keep_accepted(c)
         abandon(c, f"deadline with {accepted} of at least {current.quorum} updates")
     else:
-        _replace_lost(c, current.target - accepted - outstanding)
+        _replace_missing(c, current.target - accepted - expected)
 
 
 def update_offered(c: Context, event: on.UpdateOffered) -> None:
     """Answer at once where the answer is known; otherwise let the update come."""
     part, offer = _part(c, event.device, event.offer), event.offer
-    if part is None:
+    if late.wants(c, event.device, offer):
+        late.offered(c, event.device, offer)
+    elif part is None:
         c.effects.append(do.AnswerFromLedger(event.device, offer))
     elif part.accepted is not None:
         same = part.accepted == offer.update.digest
         c.receipt(event.device, offer, ReceiptOutcome.ACCEPTED if same else ReceiptOutcome.DUPLICATE)
     elif part.rejected is not None:
         c.receipt(event.device, offer, ReceiptOutcome.REJECTED, part.rejected)
-    elif offer.update.size > _largest_update(c):
+    elif offer.update.size > stragglers.largest_update(c.open_round()[2]):
         _reject(c, event.device, offer, part, RejectReason.TOO_LARGE)
     else:
         c.effects.append(do.Admit(event.device, offer))
@@ -66,30 +93,26 @@ def update_offered(c: Context, event: on.UpdateOffered) -> None:
 def update_received(c: Context, event: on.UpdateReceived) -> None:
     """The update lies in the spool: it counts, if the round still takes it and it is the device's first."""
     part, offer = _part(c, event.device, event.offer), event.offer
+    if late.wants(c, event.device, offer):
+        late.received(c, event.device, offer)
+        return
     if part is None:
         c.effects.append(do.AnswerFromLedger(event.device, offer))
         return
     _refuse_unless_wanted(part)
     part.accepted, part.examples, part.size = offer.update.digest, offer.examples, offer.update.size
     part.validation, part.rejected, part.declined = offer.validation, None, None
-    accepted = UpdateAccepted(
-        run=offer.run,
-        round=offer.round,
-        device=event.device,
-        digest=offer.update.digest,
-        size=offer.update.size,
-        examples=offer.examples,
-        metrics=offer.metrics,
-        validation=offer.validation,
-        seconds=offer.seconds,
-    )
-    c.records.append(accepted)
-    c.receipt(event.device, offer, ReceiptOutcome.ACCEPTED)
+    part.reported_s = _elapsed_s(c)
+    c.due.pop(event.device, None)
+    c.accept(event.device, offer)
 
 
 def update_rejected(c: Context, event: on.UpdateRejected) -> None:
     """The update came, but cannot be used."""
     part = _part(c, event.device, event.offer)
+    if late.wants(c, event.device, event.offer):
+        late.rejected(c, event.device, event.offer, event.reason)
+        return
     if part is None:
         c.effects.append(do.AnswerFromLedger(event.device, event.offer))
         return
@@ -101,20 +124,23 @@ def aggregate(c: Context) -> None:
     """Hand the accepted updates to the strategy, in order of device."""
     run, current, model = c.open_round()
     updates = tuple((name, current.cohort[name].examples) for name in current.accepted)
-    c.effects.append(do.Aggregate(run.run, current.number, run.settings.strategy, model.theta, updates))
+    carried = late.weighed(run, current.carried)
+    strategy = run.settings.strategy
+    c.effects.append(do.Aggregate(run.run, current.number, strategy, model.theta, updates, carried))
 
 
 def aggregation_failed(c: Context, event: on.AggregationFailed) -> None:
     """The model stays as it was."""
-    c.run_in(Phase.AGGREGATING, event.run, event.round)
+    run = c.run_in(Phase.AGGREGATING, event.run, event.round)
+    assert run.round is not None
+    c.drop_carried(run, run.round.carried, "its round could not be aggregated")
     abandon(c, event.reason)
 
 
 def abandon(c: Context, reason: str) -> None:
     """Give the round up; several in a row pause the run, for somebody should look."""
-    run, current, _ = c.open_round()
+    run = c.active_run()
     record_abandoned(c, reason)
-    c.effects.append(do.DropUploads(run.run, current.number))
     run.round = None
     run.abandoned_in_a_row += 1
     c.go(run, Phase.WAITING, reason)
@@ -133,18 +159,23 @@ def record_abandoned(c: Context, reason: str) -> None:
 
 def _close(c: Context, reason: str) -> None:
     run, current, _ = c.open_round()
+    experience.learn(c, quorum_met=True)
+    current.carried, run.carried = run.carried, []
+    late.close(c)
     c.go(run, Phase.AGGREGATING, reason)
-    c.effects.append(do.DropUploads(run.run, current.number))
     c.announce()
     aggregate(c)
 
 
-def _replace_lost(c: Context, missing: int) -> None:
+def _replace_missing(c: Context, missing: int) -> None:
     run, current, _ = c.open_round()
     count = min(missing, MAX_COHORT - len(current.cohort))
-    if count <= 0:
+    typical_s = run.experience.typical_s or 0.0
+    if count <= 0 or c.now + typical_s >= stragglers.horizon_of(c):
         return
-    pool = [name for name in available(c.fleet, run, c.now) if name not in current.cohort]
+    known, number = run.experience, current.number
+    fit = (name for name in available(c.fleet, run, c.now) if not known.backs_off(name, number))
+    pool = [name for name in fit if name not in current.cohort]
     for name in replacements(pool, count, run.settings, current.number):
         current.cohort[name] = Participant(invited=True)
         c.records.append(Invited(run.run, current.number, name))
@@ -178,11 +209,10 @@ def _refuse_unless_wanted(part: Participant) -> None:
 
 def _reject(c: Context, device: str, offer: Offer, part: Participant, reason: RejectReason) -> None:
     part.rejected = reason
-    refused = UpdateRefused(offer.run, offer.round, device, ReceiptOutcome.REJECTED, reason)
-    c.records.append(refused)
-    c.receipt(device, offer, ReceiptOutcome.REJECTED, reason)
+    c.reject(device, offer, reason)
 
 
-def _largest_update(c: Context) -> int:
-    _, _, model = c.open_round()
-    return 4 * model.parameters + UPDATE_OVERHEAD_BYTES
+def _elapsed_s(c: Context) -> float:
+    """How long the round has been open; a pause is no part of that."""
+    _, current, _ = c.open_round()
+    return max(0.0, current.deadline_s - (c.seconds_left or 0.0))

@@ -2,6 +2,7 @@ import hashlib
 import itertools
 import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,18 @@ def test_the_bits_do_not_depend_on_the_order_of_arrival(tmp_path: Path) -> None:
         aggregate(FedAvg(), LAYOUT, theta, order, tmp_path / "next.f32")
         for order in itertools.permutations(updates)
     }
+    assert len(digests) == 1
+
+
+def test_a_late_update_of_a_device_counts_beside_its_fresh_one_and_for_less(tmp_path: Path) -> None:
+    theta = theta_file(tmp_path / "theta.f32", vector(0, 0, 0))
+    (fresh,) = spooled(tmp_path, {"a": vector(2, 0, 0)}, examples=6)
+    late_file = update_file(tmp_path / "late", vector(0, 2, 0))
+    late = SpooledUpdate("a", late_file, 4, {}, round=1, weight=0.5)
+    digests = set()
+    for order in ([replace(fresh, round=2), late], [late, replace(fresh, round=2)]):
+        digests.add(aggregate(FedAvg(), LAYOUT, theta, order, tmp_path / "next.f32"))
+        assert np.fromfile(tmp_path / "next.f32", "<f4").tolist() == [1.5, 0.5, 0.0]
     assert len(digests) == 1
 
 

@@ -13,6 +13,7 @@ import pytest
 from aggregator.ledger import Ledger
 from aggregator.ledger_schema import STATEMENTS
 from aggregator.records import (
+    Decided,
     Declined,
     Invited,
     Record,
@@ -217,6 +218,20 @@ def test_transitions_are_kept_in_order(ledger: Ledger, path: Path) -> None:
     with closing(sqlite3.connect(path)) as reader:
         rows = reader.execute("SELECT round, source, target FROM transitions ORDER BY id").fetchall()
     assert rows == [(None, "idle", "preparing"), (1, "waiting", "training")]
+
+
+def test_decisions_are_kept_in_order_also_in_a_ledger_from_before_there_were_any(path: Path) -> None:
+    Ledger(path).close()
+    with closing(sqlite3.connect(path)) as before:
+        before.execute("DROP TABLE decisions")
+    with closing(Ledger(path)) as ledger:
+        lost, grace = Decided("run", 1, "pi-2", "lost", "silent"), Decided("run", 1, None, "grace", "30 s")
+        ledger.commit([STARTED, OPENED, lost, grace], None)
+    with closing(sqlite3.connect(path)) as file:
+        rows = file.execute(
+            "SELECT run, round, device, decision, reason FROM decisions ORDER BY id"
+        ).fetchall()
+    assert rows == [("run", 1, "pi-2", "lost", "silent"), ("run", 1, None, "grace", "30 s")]
 
 
 def test_dropped_blobs_are_listed_newest_first_until_wanted_again(ledger: Ledger) -> None:

@@ -36,6 +36,13 @@ def test_what_somebody_should_look_at_is_a_warning() -> None:
     assert narrate(refused) == (logging.WARNING, "round 1: update of pi-1 rejected: not-finite")
 
 
+def test_decisions_are_told_with_their_reason() -> None:
+    lost = records.Decided("run", 2, "pi-1", "lost", "silent for 15 s")
+    assert narrate(lost) == (logging.INFO, "round 2: pi-1 lost: silent for 15 s")
+    grace = records.Decided("run", 2, None, "grace", "30 s more for pi-2")
+    assert narrate(grace) == (logging.INFO, "round 2: grace: 30 s more for pi-2")
+
+
 def test_transitions_are_for_those_who_look_closer() -> None:
     assert narrate(records.Transition("run", 1, "waiting", "training"))[0] == logging.DEBUG
 

@@ -60,6 +60,8 @@ def test_without_a_word_devices_train_with_litert() -> None:
     [
         ({"epochs": 1, "steps": 1}, "give epochs or steps, not both"),
         ({"target": 2, "quorum": 3}, "quorum 3 is above target 2: no round could close"),
+        ({"deadline_s": 60, "min_deadline_s": 90}, "min_deadline_s 90 is above deadline_s 60"),
+        ({"min_over_selection": 1.5}, "min_over_selection 1.5 is above over_selection 1"),
         ({"rounds": 4, "warmup_rounds": 5}, "warmup_rounds 5 is above rounds 4"),
         (
             {"final_rate": 0.1},

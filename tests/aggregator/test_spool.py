@@ -61,13 +61,11 @@ def test_a_devices_other_upload_is_removed_and_nothing_else(spool: Spool) -> Non
     assert left == {accepted, other_device}
 
 
-def test_forgetting_a_round_leaves_the_others(spool: Spool) -> None:
-    forgotten = put(spool, "pi-1")
-    kept = put(spool, "pi-1", round_=2)
-    spool.forget("run", 1)
-    spool.forget("run", 1)
-    assert not forgotten.exists()
-    assert kept.exists()
+def test_a_sweep_keeps_the_rounds_whose_updates_are_carried(spool: Spool) -> None:
+    swept, kept = put(spool, "pi-1"), [put(spool, "pi-1", round_=2), put(spool, "pi-2", round_=3)]
+    spool.sweep([("run", 2), ("run", 3)])
+    assert not swept.exists()
+    assert all(path.exists() for path in kept)
 
 
 def test_a_sweep_keeps_the_open_round_with_its_unfinished_uploads(spool: Spool, tmp_path: Path) -> None:
@@ -77,14 +75,14 @@ def test_a_sweep_keeps_the_open_round_with_its_unfinished_uploads(spool: Spool, 
     put(spool, "pi-1", round_=1)
     put(spool, "pi-1", run="other")
     (tmp_path / "spool" / "stray").write_bytes(b"")
-    spool.sweep(("run", 2))
+    spool.sweep([("run", 2)])
     files = {path for path in (tmp_path / "spool").rglob("*") if path.is_file()}
     assert files == {kept, part}
 
 
-@pytest.mark.parametrize("keep", [None, ("gone", 3)])
+@pytest.mark.parametrize("keep", [[], [("gone", 3)]], ids=["nothing", "what is gone"])
 def test_a_sweep_without_an_open_round_empties_the_spool(
-    spool: Spool, tmp_path: Path, keep: tuple[str, int] | None
+    spool: Spool, tmp_path: Path, keep: list[tuple[str, int]]
 ) -> None:
     put(spool, "pi-1")
     spool.sweep(keep)

@@ -306,7 +306,7 @@ def test_files_swept_away_while_they_are_verified_for_a_round_that_is_over_hurt_
     with bench.busy():
         bench.answer_grants("a", content)
         bench.uploads.drop(RUN, 1, 1.0)
-        bench.spool.sweep(None)
+        bench.spool.sweep([])
     bench.settle()
     assert bench.told == []
     bench.upload("a", following, offer_of(following, 2))
@@ -318,7 +318,7 @@ def test_files_that_vanish_from_an_open_round_are_an_error(bench: Bench) -> None
     bench.admit("a", offer_of(content))
     with bench.busy():
         bench.answer_grants("a", content)
-        bench.spool.sweep(None)
+        bench.spool.sweep([])
     with pytest.raises(StorageError, match="could not be finished"):
         bench.settle()
 

@@ -95,6 +95,28 @@ def test_documents_appear_with_what_they_are_about() -> None:
     assert screen.shown["devices/b"]["live"]
 
 
+def test_it_is_shown_when_an_update_is_due_and_who_straggles() -> None:
+    screen = Screen(deadline_s=600.0, quorum=2)
+    world = screen.world
+    world.begin_training("a", "b", "c")
+    world.train(40.0, a=1 / 40, b=1 / 50, c=1 / 400)
+    screen.look()
+    assert screen.shown["devices/c"]["seconds_left"] == pytest.approx(360.0, abs=1.0)
+    assert screen.look() == [], "time alone is no reason to write it anew"
+    world.upload("a")
+    screen.look()
+    assert screen.shown["devices/a"]["seconds_left"] is None
+
+
+def test_a_straggler_is_shown_as_such() -> None:
+    screen = Screen(deadline_s=100.0)
+    screen.world.begin_training("a")
+    screen.world.train(20.0, a=1 / 400)
+    screen.look()
+    assert screen.shown[ROUND_TOPIC]["participants"]["a"]["status"] == "straggles"
+    assert screen.shown[ROUND_TOPIC]["participants"]["a"]["reason"].startswith("straggles: due in ")
+
+
 def test_a_run_is_shown_with_its_start_from_its_first_round_on() -> None:
     screen = Screen()
     screen.world.begin_training("a")
@@ -169,7 +191,8 @@ def test_a_participant_is_shown_with_what_became_of_it(status: str) -> None:
     screen.look()
     shown = screen.shown[ROUND_TOPIC]["participants"]["a"]
     assert shown["status"] == status
-    assert shown["reason"] == {"rejected": "norm-too-large", "declined": "disk"}.get(status, "")
+    reasons = {"rejected": "norm-too-large", "declined": "disk", "lost": "lost: its connection ended"}
+    assert shown["reason"] == reasons.get(status, "")
     assert shown["validation"] == ({"accuracy": 0.75} if status == "accepted" else {})
     assert screen.shown["devices/a"]["state"] == ("lost" if status == "lost" else "idle")
 

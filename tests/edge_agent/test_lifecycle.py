@@ -8,6 +8,7 @@ from broker.messages import (
     MAX_SPEEDS,
     AgentState,
     Announcement,
+    Assignment,
     DeclineReason,
     Heartbeat,
     Invite,
@@ -210,6 +211,31 @@ def test_the_evaluation_of_a_round_ends_its_training(world: World) -> None:
     world.begin_training()
     world.tell(announcement(2, assignment(1, "evaluating")))
     assert world.all(effects.Fetch) == [effects.Fetch((PROGRAM, NEW_THETA))]
+    assert world.all(effects.StopTraining)
+
+
+def test_a_training_whose_update_may_come_late_goes_on_until_the_round_after_the_next(world: World) -> None:
+    world.tell(events.Connected(OURS), federation(), announcement(1, assignment(1, carries=True)))
+    world.tell(events.Fetched(PROGRAM.digest), events.Fetched(THETA.digest))
+    job = world.job()
+    later = [None, assignment(1, "evaluating", carries=True), None, assignment(2, carries=True)]
+    for sequence, orders in enumerate(later, start=2):
+        world.tell(announcement(sequence, orders))
+        assert state(world) == "training"
+    world.tell(trained(job))
+    assert world.said(topics.OFFER)
+    world.tell(receipt())
+    assert state(world) == "fetching", "the next round is begun afterwards"
+
+
+@pytest.mark.parametrize(
+    "orders", [assignment(3), assignment(1, run="run-b")], ids=["the round after the next", "another run"]
+)
+def test_a_late_training_that_nobody_waits_for_any_more_is_dropped(world: World, orders: Assignment) -> None:
+    world.tell(events.Connected(OURS), federation(), announcement(1, assignment(1, carries=True)))
+    world.tell(events.Fetched(PROGRAM.digest), events.Fetched(THETA.digest))
+    world.tell(announcement(2, orders))
+    assert state(world) == "fetching"
     assert world.all(effects.StopTraining)
 
 

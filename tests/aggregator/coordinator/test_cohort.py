@@ -25,24 +25,36 @@ LIVE = [f"d{number:02}" for number in range(20)]
 def test_a_round_invites_what_its_settings_ask_for(
     settings: dict[str, object], invited: int, target: int, quorum: int
 ) -> None:
-    selection = select(LIVE, RunSettings.model_validate(settings), 1)
+    selection = select(LIVE, RunSettings.model_validate(settings), 1, 0.1)
     assert (len(selection.cohort), selection.target, selection.quorum) == (invited, target, quorum)
+
+
+@pytest.mark.parametrize(
+    ("drop_out", "invited"),
+    [(0.0, 10), (0.1, 13), (0.2, 15), (0.9, 16)],
+    ids=["none", "some", "much", "most"],
+)
+def test_as_many_are_invited_as_the_drop_out_asks_for_within_bounds(drop_out: float, invited: int) -> None:
+    settings = RunSettings(target=10, over_selection=1.6, min_over_selection=1.0)
+    assert len(select(LIVE, settings, 1, drop_out).cohort) == invited
+    least = RunSettings(target=10, over_selection=1.6, min_over_selection=1.4)
+    assert len(select(LIVE, least, 1, drop_out).cohort) == max(14, invited)
 
 
 def test_the_same_round_of_the_same_seed_selects_the_same() -> None:
     settings = RunSettings(seed=1, fraction=0.5)
-    assert select(LIVE, settings, 1) == select(LIVE[::-1], settings, 1)
+    assert select(LIVE, settings, 1, 0.1) == select(LIVE[::-1], settings, 1, 0.1)
     assert replacements(LIVE, 3, settings, 1) == replacements(LIVE[::-1], 3, settings, 1)
-    chosen = {select(LIVE, RunSettings(seed=seed, fraction=0.5), 1).cohort for seed in range(5)}
+    chosen = {select(LIVE, RunSettings(seed=seed, fraction=0.5), 1, 0.1).cohort for seed in range(5)}
     assert len(chosen) == 5
-    assert len({select(LIVE, settings, number).cohort for number in range(1, 6)}) == 5
+    assert len({select(LIVE, settings, number, 0.1).cohort for number in range(1, 6)}) == 5
 
 
 def test_everybody_is_selected_as_often_as_anybody() -> None:
     settings = RunSettings(fraction=0.25)
     counts = dict.fromkeys(LIVE, 0)
     for number in range(1, 401):
-        for name in select(LIVE, settings, number).cohort:
+        for name in select(LIVE, settings, number, 0.1).cohort:
             counts[name] += 1
     assert all(60 < count < 140 for count in counts.values())
 
@@ -63,7 +75,7 @@ def test_replacements_come_from_the_pool_without_repeats() -> None:
 
 def test_a_fleet_larger_than_an_announcement_can_name_is_invited_in_part() -> None:
     live = [f"d{number:05}" for number in range(MAX_COHORT + 500)]
-    selection = select(live, RunSettings(over_selection=2), 1)
+    selection = select(live, RunSettings(over_selection=2), 1, 0.1)
     assert len(selection.cohort) == selection.target == MAX_COHORT
 
 
@@ -86,7 +98,7 @@ def test_any_selection_can_reach_its_quorum(
     names = [f"d{number:02}" for number in range(live)]
     if live < needed(settings):
         return
-    selection = select(names, settings, 1)
+    selection = select(names, settings, 1, 0.1)
     assert 1 <= selection.quorum <= selection.target <= len(selection.cohort) <= live
     assert quorum is None or selection.quorum == quorum
     assert set(selection.cohort) <= set(names)

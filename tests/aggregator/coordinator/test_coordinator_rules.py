@@ -8,12 +8,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.core import Coordinator
-from aggregator.coordinator.phases import Phase, RunOutcome
+from aggregator.coordinator.phases import Decision, Phase, RunOutcome
 from aggregator.ledger import Ledger
-from aggregator.records import RunEnded, UpdateAccepted
+from aggregator.records import Decided, RunEnded, UpdateAccepted
 from aggregator.run_settings import RunSettings
 from broker.contract import DataContract, Needs
 from broker.messages import (
+    AgentState,
     BlobRef,
     DeclineReason,
     Offer,
@@ -30,6 +31,7 @@ from tests.aggregator.coordinator.world import (
     RUNTIME,
     TASK,
     World,
+    at_work,
     birth,
     blob,
     death,
@@ -54,11 +56,17 @@ run_settings = st.builds(
     quorum=st.none() | st.integers(1, 2),
     over_selection=st.sampled_from([1.0, 1.5]),
     deadline_s=st.sampled_from([20.0, 60.0]),
+    min_deadline_s=st.none() | st.just(10.0),
+    min_over_selection=st.none() | st.just(1.0),
+    straggler_factor=st.sampled_from([1.0, 3.0]),
+    grace_s=st.sampled_from([0.0, 10.0]),
     evaluation_deadline_s=st.sampled_from([5.0, 30.0]),
+    late=st.sampled_from(["discard", "carry"]),
     federated_evaluation=st.booleans(),
     abandoned_limit=st.integers(1, 3),
 )
-Accepted = dict[tuple[str, int, str], tuple[str, int]]
+Key = tuple[str, int, str]
+Accepted = dict[Key, tuple[str, int]]
 
 
 class Anything(RuleBasedStateMachine):
@@ -70,6 +78,11 @@ class Anything(RuleBasedStateMachine):
         self.runs = 0
         self.connected = False
         self.accepted: Accepted = {}
+        self.late: set[Key] = set()
+        """Accepted, but for the round after theirs."""
+        self.carried: dict[tuple[str, int], set[Key]] = {}
+        self.used: set[Key] = set()
+        """Late ones that a new model took in."""
         self.admitted: dict[str, tuple[str, Offer]] = {}
         self.asked: list[do.Effect] = []
         self.publishing: tuple[BlobRef, ...] = ()
@@ -85,6 +98,13 @@ class Anything(RuleBasedStateMachine):
                 key = (record.run, record.round, record.device)
                 assert key not in self.accepted, "a second update of a device counts"
                 self.accepted[key] = (record.digest, record.examples)
+            if isinstance(record, Decided) and record.decision == Decision.CARRIES:
+                assert record.device is not None
+                self.late.add((record.run, record.round, record.device))
+        if isinstance(event, on.Aggregated) and not isinstance(effects[0], do.Reject):
+            now_used = self.carried.get((event.run, event.round), set())
+            assert not now_used & self.used, "a late update counts twice"
+            self.used |= now_used
         for effect in effects:
             self.carry_out(effect)
         return effects
@@ -96,8 +116,14 @@ class Anything(RuleBasedStateMachine):
             counted = {
                 device: examples
                 for (run, number, device), (_, examples) in self.accepted.items()
-                if (run, number) == (effect.run, effect.round)
+                if (run, number) == (effect.run, effect.round) and (run, number, device) not in self.late
             }
+            for one in effect.carried:
+                assert self.accepted[effect.run, one.round, one.device][1] == one.examples
+            keys = {(effect.run, one.round, one.device) for one in effect.carried}
+            assert len(keys) == len(effect.carried)
+            assert keys <= self.late
+            self.carried[effect.run, effect.round] = keys
             assert dict(effect.updates) == counted, "what is aggregated is not what the ledger accepted"
             assert list(effect.updates) == sorted(effect.updates)
         elif isinstance(effect, do.PublishBlobs):
@@ -147,6 +173,15 @@ class Anything(RuleBasedStateMachine):
     @rule(device=devices, life=lives)
     def heartbeat(self, device: str, life: int) -> None:
         self.tell(on.DeviceHeartbeat(device, heartbeat(device, life)))
+
+    @rule(device=devices, progress=st.floats(0, 1), uploads=st.booleans(), back=st.integers(0, 1))
+    def work_goes_on(self, device: str, progress: float, uploads: bool, back: int) -> None:  # noqa: FBT001
+        known = self.world.core.fleet.devices.get(device)
+        if known is not None:
+            state = AgentState.UPLOADING if uploads else AgentState.TRAINING
+            beat = at_work(device, state, progress, max(1, self.number - back), bytes_up=int(4000 * progress))
+            from_here = {"connection": known.presence.connection, "run": self.run}
+            self.tell(on.DeviceHeartbeat(device, beat.model_copy(update=from_here)))
 
     @rule()
     def everybody_is_heard(self, life: int = 4) -> None:
@@ -310,9 +345,33 @@ class Anything(RuleBasedStateMachine):
             for device, part in core.run.round.cohort.items()
             if part.accepted
         }
-        modelled = {d: kept for (r, n, d), kept in self.accepted.items() if (r, n) == (run, number)}
-        rows = self.world.ledger.participants(run, number)
+        modelled = {
+            key[2]: kept
+            for key, kept in self.accepted.items()
+            if key[:2] == (run, number) and key not in self.late
+        }
+        rows = [
+            row
+            for row in self.world.ledger.participants(run, number)
+            if (run, number, row.device) not in self.late
+        ]
         assert counted == modelled == {r.device: (r.digest, r.examples) for r in rows if r.digest}
+
+    @invariant()
+    def what_is_late_is_used_or_on_its_way_or_given_up(self) -> None:
+        core = self.world.core
+        if core.run is None:
+            return
+        on_their_way = {(core.run.run, one.round, one.device) for one in core.run.carried}
+        if core.run.round is not None:
+            on_their_way |= {(core.run.run, one.round, one.device) for one in core.run.round.carried}
+        dropped = {
+            (r.run, r.round, r.device)
+            for r in self.world.records
+            if isinstance(r, Decided) and r.decision == Decision.DROPS
+        }
+        late = {key for key in self.late if key[0] == core.run.run}
+        assert late == on_their_way | {key for key in self.used | dropped if key[0] == core.run.run}
 
     @invariant()
     def collections_are_bounded(self) -> None:
@@ -323,6 +382,7 @@ class Anything(RuleBasedStateMachine):
             assert set(core.run.round.reports) <= set(DEVICES)
         if core.run is not None:
             assert set(core.run.declined) <= set(DEVICES)
+            assert set(core.run.experience.back_offs) <= set(DEVICES)
 
     @invariant()
     def work_that_is_waited_for_was_asked_for(self) -> None:

@@ -14,6 +14,7 @@ from aggregator.records import (
 )
 from broker.messages import DeclineReason, Invite, Presence, Receipt, ReceiptOutcome, RejectReason, Report
 from tests.aggregator.coordinator.world import (
+    HEARTBEAT_S,
     LOST_AFTER_S,
     PROGRAM,
     RUN,
@@ -45,7 +46,7 @@ def test_a_round_opens_when_enough_devices_live() -> None:
     assert announce.assignment is not None
     assert announce.assignment.cohort == ("a", "b")
     assert (announce.assignment.round, announce.assignment.theta) == (1, theta(0))
-    assert world.core.next_deadline() == world.now + LOST_AFTER_S
+    assert world.core.next_deadline() == world.now + HEARTBEAT_S, "the first look at who gets on"
 
 
 @pytest.mark.parametrize("unfit", [birth("b", examples=0), birth("b", runtime="torch")])
@@ -300,7 +301,7 @@ def test_an_invitation_is_repeated_on_the_birth_of_its_device() -> None:
     world.born("b", life=2)
     assert world.effects == [do.Send("b", Invite(run=RUN, round=1))]
     world.born("a", life=2)
-    assert world.effects == [], "the cohort is in the announcement"
+    assert world.invited() == [], "the cohort is in the announcement"
 
 
 def test_an_invitation_is_not_repeated_after_its_answer() -> None:

@@ -67,6 +67,12 @@ def heartbeat(device: str, life: int = 1, state: AgentState = AgentState.IDLE) -
     return Heartbeat(connection=connection(device, life), state=state)
 
 
+def at_work(device: str, state: AgentState, progress: float = 0.0, number: int = 1, **more: int) -> Heartbeat:
+    """A heartbeat of a device that works on a round; `more` are its counters."""
+    beat = heartbeat(device, state=state)
+    return beat.model_copy(update={"run": RUN, "round": number, "progress": progress, **more})
+
+
 def offer(device: str, number: int = 1, version: int = 0, *, run: str = RUN, size: int = 4100) -> Offer:
     """A device's update; another `version` is another content."""
     content = (ord(device[-1]) << 32) + (number << 8) + version + 1
@@ -159,6 +165,28 @@ class World:
 
     def beat(self, *devices: str, life: int = 1) -> list[do.Effect]:
         return self.tell(*(on.DeviceHeartbeat(d, heartbeat(d, life)) for d in devices))
+
+    def train(self, until_s: float, **rates: float) -> list[do.Effect]:
+        """Let these devices train, each this fraction a second, until so many seconds into the round."""
+        told: list[do.Effect] = []
+        begun = self.now - self.into_round()
+        while self.into_round() < until_s:
+            for device, rate in rates.items():
+                done = min(1.0, rate * (self.now - begun))
+                beat = at_work(device, AgentState.TRAINING, done, self.number)
+                told += self.tell(on.DeviceHeartbeat(device, beat))
+            told += self.wait(min(HEARTBEAT_S, until_s - self.into_round()))
+            if self.phase() is not Phase.TRAINING:
+                break
+        self.effects = told
+        return told
+
+    def into_round(self) -> float:
+        """Seconds since the open round began."""
+        current, deadline = self.run.round, self.core._c.deadline
+        assert current is not None
+        assert deadline is not None
+        return current.deadline_s - (deadline - self.now)
 
     def offer(self, device: str, number: int | None = None, version: int = 0) -> list[do.Effect]:
         return self.tell(on.UpdateOffered(device, offer(device, number or self.number, version)))
@@ -326,8 +354,12 @@ class World:
             assert record.round > self.numbers.get(record.run, 0), "a round number was used again"
             self.numbers[record.run] = record.round
         elif isinstance(record, UpdateAccepted):
-            part = self.run.round.cohort[record.device] if self.run.round else None
-            if part is not None:
+            carried = {(one.round, one.device): one.examples for one in self.run.carried}
+            current = self.run.round
+            if (record.round, record.device) in carried:
+                assert carried[record.round, record.device] == record.examples
+            elif current is not None:
+                part = current.cohort[record.device]
                 assert (part.accepted, part.examples) == (record.digest, record.examples)
 
     def _check_announcement(self, effect: do.Announce) -> None:
