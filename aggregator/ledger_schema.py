@@ -7,9 +7,7 @@ from collections.abc import Mapping
 
 from aggregator import records
 
-VERSION = 1
-
-TABLES = """
+_FIRST_TABLES = """
 CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE runs (
     run TEXT PRIMARY KEY, task TEXT NOT NULL, settings TEXT NOT NULL, seed INTEGER NOT NULL,
@@ -62,6 +60,17 @@ CREATE TABLE blobs (
 );
 """
 
+_INCIDENTS = """
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, run TEXT, round INTEGER,
+    subject TEXT NOT NULL, detail TEXT NOT NULL, unix_s REAL NOT NULL
+);
+"""
+
+# The nth brings a ledger of version n to the next; what was released once is never changed again.
+MIGRATIONS = (_FIRST_TABLES, _INCIDENTS)
+VERSION = len(MIGRATIONS)
+
 # Refusals, reports and declines may come again: the last one stands. A refused offer may be of a run that is
 # not known here, hence no foreign key.
 STATEMENTS: Mapping[type[records.Record], str] = {
@@ -82,6 +91,11 @@ STATEMENTS: Mapping[type[records.Record], str] = {
         INSERT INTO updates
         VALUES (:run, :round, :device, :digest, :size, :examples, :metrics, :validation, :seconds,
             :unix_s)""",
+    records.UpdateLost: """
+        DELETE FROM updates WHERE run = :run AND round = :round AND device = :device AND digest = :digest""",
+    records.Incident: """
+        INSERT INTO incidents (kind, run, round, subject, detail, unix_s)
+        VALUES (:kind, :run, :round, :subject, :detail, :unix_s)""",
     records.UpdateRefused: """
         REPLACE INTO refusals VALUES (:run, :round, :device, :outcome, :reason, :unix_s)""",
     records.Reported: "REPLACE INTO reports VALUES (:run, :round, :device, :metrics, :unix_s)",

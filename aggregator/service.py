@@ -28,8 +28,18 @@ from aggregator.watch import Watch
 from aggregator.workshop import Workshop
 from broker import topics as tree
 from broker.advice import advised
-from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
-from broker.messages import BlobRef, Heartbeat, Message, Offer, Presence, Receipt, Report, Request
+from broker.events import (
+    Acknowledged,
+    Connected,
+    Disconnected,
+    Received,
+    Refused,
+    SessionEvent,
+    TakenOver,
+    Unreachable,
+)
+from broker.messages import BlobRef, Federation, Heartbeat, Message, Offer, Presence, Receipt, Report, Request
+from broker.monitor import AggregatorDocument
 from broker.session import Session
 from broker.signing import Signer
 from broker.topics import Address, Branch
@@ -46,16 +56,16 @@ M = TypeVar("M", bound=Message)
 
 
 class Service:
-    """Owns the ledger, the session and the coordinator; `run` returns when told to stop or when refused."""
+    """Owns the session and the coordinator; `run` returns when told to stop, refused, or taken over."""
 
-    def __init__(self, settings: AggregatorSettings, notifier: Notifier) -> None:
+    def __init__(self, settings: AggregatorSettings, notifier: Notifier, ledger: Ledger, number: int) -> None:
         self._settings = settings
         self._notifier = notifier
-        settings.folder.mkdir(parents=True, exist_ok=True)
         signer = Signer(settings.signing_key)
         log.info("announcements are signed; devices pin aggregator_key = %s", signer.public_key)
-        self._ledger = Ledger(settings.folder / "ledger.sqlite")
-        self._number = self._ledger.next_session(time.time())
+        self._signer = signer
+        self._ledger = ledger
+        self._number = number
         self._version = version("midge")
         self._topics = settings.broker.topics
         self._loop = Loop()
@@ -78,6 +88,7 @@ class Service:
         )
         self._patience = Patience(self._core.fleet.lost_after_s)
         self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
+        self._beat_at = 0.0
         self._deeds = self._deed_table()
 
     # -- life ------------------------------------------------------------------------------------
@@ -90,15 +101,14 @@ class Service:
             self._write_history(do.WriteHistory(summary.run))
         self._loop.post(lambda: self._tell(on.Restored()))
         self._session.start()
-        self._notifier.ready()
         try:
             self._loop.run(self._next_deadline, self._on_deadline)
         finally:
             self._notifier.stopping()
-            self._session.stop(farewell(self._topics, self._number, self._version))
+            taken = self._exit is ExitCode.ANOTHER_AGGREGATOR
+            self._session.stop(None if taken else farewell(self._topics, self._number, self._version))
             self._workshop.close()
             self._jobs.close()
-            self._ledger.close()
         return self._exit
 
     def stop(self) -> None:
@@ -112,6 +122,7 @@ class Service:
             self._enqueue,
             will=lambda _connection: farewell(self._topics, self._number, self._version),
             subscriptions=[(self._topics.filter(branch), branch.qos) for branch in self._readers],
+            yields=True,
         )
 
     def _restore(self) -> Coordinator:
@@ -154,6 +165,8 @@ class Service:
             self._publisher.pump()
             self._post.pump()
             self._watch.look(now)
+            if now >= self._beat_at:
+                self._beat(now)
             if self._patience.tell(self._watch.waits, now) and self._core.run is not None:
                 log.warning("run %s %s", self._core.run.run, self._watch.waits)
             self._notifier.alive()
@@ -175,12 +188,8 @@ class Service:
                 self._post.acknowledged(ticket, ok=ok, reason=reason)
             case Connected():
                 log.info("connected to %s", self._settings.broker.url)
-                self._post.introduce()
-                self._publisher.forget()
-                self._tell(on.Connected())
-                self._clear_dropped_blobs()
+                self._say_everything()
                 self._uploads.connected(now)
-                self._watch.forget()
             case Disconnected(reason):
                 log.warning("disconnected from the broker: %s; connecting again", reason)
                 self._publisher.forget()
@@ -192,6 +201,26 @@ class Service:
                 log.warning("%s cannot be reached: %s; still trying", url, advised(reason))
             case Refused(reason, in_a_row):
                 self._refused(reason, in_a_row)
+            case TakenOver(reason):
+                self._yield_to(reason)
+
+    def _say_everything(self) -> None:
+        """The broker may have lost or revived anything, and somebody else may have spoken in our place."""
+        self._post.introduce()
+        self._publisher.forget()
+        self._tell(on.Connected())
+        self._clear_dropped_blobs()
+        self._watch.forget()
+
+    def _beat(self, now: float) -> None:
+        self._post.beat()
+        self._beat_at = now + self._post.beat_s
+
+    def _yield_to(self, why: str) -> None:
+        """Two aggregators would contradict each other: the younger session serves, we go without a word."""
+        log.error("another aggregator serves this federation now: this one stops; %s", why)
+        self._exit = ExitCode.ANOTHER_AGGREGATOR
+        self._loop.stop()
 
     def _refused(self, reason: str, in_a_row: int) -> None:
         limit = self._settings.broker.refusals_before_exit
@@ -215,6 +244,25 @@ class Service:
 
     def _dropped(self) -> int:
         return self._unreadable + self._uploads.dropped + self._loop.dropped
+
+    def _read_federation(self, message: Received) -> None:
+        other = decode(Federation, message.payload)
+        # Two that began in the same second are told apart by their keys.
+        theirs, ours = (other.session, other.aggregator_key), (self._number, self._signer.public_key)
+        if theirs > ours:
+            self._yield_to(f"its session is {other.session}, ours {self._number}")
+        elif theirs < ours and not message.retained:
+            log.warning("another aggregator spoke, with session %d: saying everything again", other.session)
+            self._say_everything()
+
+    def _read_beat(self, message: Received) -> None:
+        """Whoever says that nobody lives, be it a late will of our own, is corrected."""
+        try:
+            document = AggregatorDocument.model_validate_json(message.payload or b"{}")
+        except ValidationError as error:
+            raise WireError(f"no document of an aggregator: {error}") from error
+        if not document.online and not message.retained:
+            self._beat(time.monotonic())
 
     def _read_presence(self, address: Address, message: Received) -> None:
         if message.payload:
@@ -321,6 +369,8 @@ class Service:
 
     def _reader_table(self) -> dict[Branch, Callable[[Address, Received], None]]:
         return {
+            tree.FEDERATION: lambda _, message: self._read_federation(message),
+            tree.MONITOR_AGGREGATOR: lambda _, message: self._read_beat(message),
             tree.PRESENCE: self._read_presence,
             tree.HEARTBEAT: self._read_heartbeat,
             tree.OFFER: self._read_offer,
