@@ -241,6 +241,7 @@ class _Link:
     accepted: bool = False
     refused: bool = False
     taken_over: bool = False
+    subscribed: bool = False
     reason: str = ""
     # Each is written by one thread only: the owner's, and the session's.
     sent: int = 0
@@ -293,7 +294,9 @@ class _Link:
             log.warning(
                 "the broker refused %d of %d subscriptions: %s", len(refused), len(reasons), refused[0]
             )
-        self.emit(Subscribed(not refused))
+        if not self.subscribed:
+            self.subscribed = True
+            self.emit(Subscribed(not refused))
 
 
 class _Complaints(logging.Handler):

@@ -65,3 +65,8 @@ def is_no_room(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def says_no_room(text: str) -> bool:
+    """Whether what a child process complains of is such a disk."""
+    return any(os.strerror(code) in text for code in NO_ROOM)

@@ -6,7 +6,7 @@ from aggregator.coordinator.cohort import MAX_COHORT, needed, replacements, sele
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.fitness import available
 from aggregator.coordinator.phases import Phase, RoundOutcome
-from aggregator.coordinator.state import Participant, Round
+from aggregator.coordinator.state import Participant, Round, Run
 from aggregator.records import Invited, RoundClosed, RoundOpened, UpdateAccepted, UpdateRefused
 from broker.messages import Invite, Offer, ReceiptOutcome, RejectReason
 
@@ -57,7 +57,7 @@ def update_offered(c: Context, event: on.UpdateOffered) -> None:
         c.receipt(event.device, offer, ReceiptOutcome.ACCEPTED if same else ReceiptOutcome.DUPLICATE)
     elif part.rejected is not None:
         c.receipt(event.device, offer, ReceiptOutcome.REJECTED, part.rejected)
-    elif offer.update.size > _largest_update(c):
+    elif offer.update.size > largest_update(c.active_run()):
         _reject(c, event.device, offer, part, RejectReason.TOO_LARGE)
     else:
         c.effects.append(do.Admit(event.device, offer))
@@ -157,8 +157,9 @@ def invite_again(c: Context, device: str) -> None:
     if run is None or run.round is None or run.phase is not Phase.TRAINING:
         return
     part = run.round.cohort.get(device)
-    if part is not None and part.invited and part.outstanding and c.fleet.alive(device, c.now):
-        c.effects.append(do.Send(device, Invite(run=run.run, round=run.round.number)))
+    asked = part is not None and (part.invited or part.again) and part.outstanding
+    if part is not None and asked and c.fleet.alive(device, c.now):
+        c.effects.append(do.Send(device, Invite(run=run.run, round=run.round.number, again=part.again)))
 
 
 def _part(c: Context, device: str, offer: Offer) -> Participant | None:
@@ -183,6 +184,6 @@ def _reject(c: Context, device: str, offer: Offer, part: Participant, reason: Re
     c.receipt(device, offer, ReceiptOutcome.REJECTED, reason)
 
 
-def _largest_update(c: Context) -> int:
-    _, _, model = c.open_round()
-    return 4 * model.parameters + UPDATE_OVERHEAD_BYTES
+def largest_update(run: Run) -> int:
+    """Bytes of the largest update that is taken."""
+    return UPDATE_OVERHEAD_BYTES + (4 * run.model.parameters if run.model is not None else 0)

@@ -61,15 +61,6 @@ def test_a_devices_other_upload_is_removed_and_nothing_else(spool: Spool) -> Non
     assert left == {accepted, other_device}
 
 
-def test_forgetting_a_round_leaves_the_others(spool: Spool) -> None:
-    forgotten = put(spool, "pi-1")
-    kept = put(spool, "pi-1", round_=2)
-    spool.forget("run", 1)
-    spool.forget("run", 1)
-    assert not forgotten.exists()
-    assert kept.exists()
-
-
 def test_a_sweep_keeps_the_open_round_with_its_unfinished_uploads(spool: Spool, tmp_path: Path) -> None:
     kept = put(spool, "pi-1", round_=2)
     part = spool.incoming("run", 2, "pi-2", FIRST)
@@ -104,8 +95,8 @@ def test_room_is_bounded_by_the_free_disk_and_by_what_is_on_its_way(tmp_path: Pa
     status = os.statvfs(tmp_path)
     free = status.f_bavail * status.f_frsize - RESERVE_BYTES
     slack = 16 << 20
-    assert spool.room_for(free - slack)
-    assert not spool.room_for(free + slack)
+    assert spool.disk_has(free - slack)
+    assert not spool.disk_has(free + slack)
     with spool.incoming("run", 1, "pi-1", FIRST).open("wb") as file:
         file.truncate(free // 2)
-    assert not spool.room_for(free - slack)
+    assert not spool.disk_has(free - slack)

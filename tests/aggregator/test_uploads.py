@@ -42,6 +42,7 @@ class Bench:
         self.spool = Spool(folder, 1 << 20)
         self.grants: list[tuple[str, Grant]] = []
         self.told: list[Event] = []
+        self.full: list[Exception] = []
         self.limits = limits
         self.now = 0.0
         self.begin()
@@ -54,6 +55,7 @@ class Bench:
             self.limits,
             lambda device, grant: self.grants.append((device, grant)),
             self.told.append,
+            self.full.append,
         )
         self.uploads.connected(self.now)
 
@@ -333,3 +335,17 @@ def test_other_offers_of_a_device_wait_until_its_update_is_verified(bench: Bench
     assert bench.told == [UpdateReceived("a", offer_of(content))]
     bench.upload("a", other)
     assert bench.told[1:] == [UpdateReceived("a", offer_of(other))]
+
+
+def test_a_chunk_that_the_disk_does_not_take_is_told_and_asked_for_again(bench: Bench) -> None:
+    content = update()
+    bench.admit("a", offer_of(content))
+    with small_files(bench.folder, 100):
+        bench.answer_grants("a", content)
+    assert [is_no_room(error) for error in bench.full] == [True, True, True, True, True]
+    assert bench.told == []
+    bench.now += LEASE_S
+    bench.uploads.lapsed(bench.now)
+    bench.answer_grants("a", content)
+    bench.settle()
+    assert bench.told == [UpdateReceived("a", offer_of(content))]
