@@ -141,6 +141,11 @@ class Ledger:
         known = self._one("SELECT 1 FROM runs WHERE run = ?", (run,))
         return Answer(ReceiptOutcome.LATE if known else ReceiptOutcome.UNKNOWN_RUN)
 
+    def first_theta(self, run: str) -> BlobRef | None:
+        """Return the weights with which a run began; None before it was prepared."""
+        row = self._one("SELECT theta FROM runs WHERE run = ? AND theta NOT NULL", (run,))
+        return None if row is None else BlobRef.model_validate_json(row["theta"])
+
     def incidents(self, limit: int = 20) -> list[IncidentRow]:
         """List the newest incidents, newest first."""
         rows = self._all("SELECT * FROM incidents ORDER BY id DESC LIMIT ?", (limit,))

@@ -3,6 +3,7 @@
 Everything here runs in the loop's thread, except what `Jobs` and the Keras child do beside it.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -18,12 +19,14 @@ from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.training import largest_update
 from aggregator.deeds import Deeds
 from aggregator.hearing import BRANCHES, Hearers, Hearing
+from aggregator.inspection import Inspection
 from aggregator.intake import IntakeLimits
 from aggregator.ledger import Ledger
 from aggregator.narrate import Patience, narrate
 from aggregator.operators import Operators
 from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
+from aggregator.records import Incident, IncidentKind
 from aggregator.room import has_room
 from aggregator.settings import AggregatorSettings
 from aggregator.spool import Spool
@@ -45,7 +48,7 @@ from broker.messages import BlobRef, Federation, Receipt, Request
 from broker.monitor import AggregatorDocument
 from broker.session import Session
 from broker.signing import Signer
-from host.errors import ConfigError, StorageError, WireError
+from host.errors import ConfigError, NoRoomError, StorageError, WireError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
 from host.notify import Notifier
@@ -90,6 +93,9 @@ class Service:
         )
         self._patience = Patience(self._core.fleet.lost_after_s)
         self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
+        self._inspection = Inspection(
+            settings.folder, ledger, spool, self._workshop.blobs, notifier.alive, self._note
+        )
         hearers = Hearers(self._uploads, self._heard_request, self._heard_federation, self._heard_beat)
         self._hearing = Hearing(self._topics, self._tell, hearers)
         self._deeds = Deeds(self._deed_table(), self._filled)
@@ -107,6 +113,7 @@ class Service:
             self._deeds.carry_out([do.WriteHistory(summary.run)])
         self._loop.post(lambda: self._tell(on.Restored()))
         self._session.start()
+        self._inspect_old()
         try:
             self._loop.run(self._next_deadline, self._on_deadline)
         finally:
@@ -116,6 +123,31 @@ class Service:
             self._workshop.close()
             self._jobs.close()
         return self._exit
+
+    def inspect(self) -> None:
+        """Look at what counts of what an earlier process left, before anything is said of it."""
+        if self._core.run is not None:
+            for event in self._inspection.look(self._core.run):
+                self._tell(event)
+
+    def _inspect_old(self) -> None:
+        """Look at what is only kept, one file after the other, between the jobs that cannot wait."""
+        run = self._core.run
+        current = run.model.theta if run is not None and run.model is not None else None
+        for summary in self._ledger.runs(1):
+            for number, theta in self._inspection.old_thetas(summary.run):
+                if theta != current:
+                    self._jobs.submit(
+                        partial(self._inspection.fault_of_old, summary.run, number, theta),
+                        partial(self._inspected_old, summary.run, number),
+                        partial(
+                            log.warning, "round %d of %s could not be inspected: %s", number, summary.run
+                        ),
+                    )
+
+    def _inspected_old(self, run: str, number: int, fault: str) -> None:
+        if fault:
+            self._inspection.report_old(run, number, fault)
 
     def stop(self) -> None:
         """End `run` soon; for signal handlers."""
@@ -269,6 +301,13 @@ class Service:
         self._stalled = f"{error}; goes on by itself when there is room"
         self._tell(on.DiskFilled(self._stalled))
 
+    def _note(self, incident: Incident) -> None:
+        """Tell people of a mishap; where even that cannot be written, in the log alone."""
+        log.log(*narrate(incident))
+        with contextlib.suppress(NoRoomError):
+            self._ledger.commit((incident,), None)
+        self._watch.mishap()
+
     def _hold(self, effect: do.Effect, error: Exception) -> None:
         self._deeds.hold(effect, error)
 
@@ -281,6 +320,9 @@ class Service:
             self._deeds.retry()
             if not self._deeds.holding:
                 log.info("there is room on the disk again")
+                self._note(
+                    Incident(IncidentKind.NO_ROOM, run.run if run else None, None, "disk", self._stalled)
+                )
                 self._stalled = ""
                 self._tell(on.DiskHasRoom())
 

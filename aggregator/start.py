@@ -45,7 +45,10 @@ def run(settings: AggregatorSettings, notifier: Notifier, *, take_over: bool) ->
             return found.exit
 
         def make() -> Service:
-            return Service(settings, notifier, ledger, ledger.next_session(time.time(), found.above))
+            number = ledger.next_session(time.time(), found.above)
+            service = Service(settings, notifier, ledger, number)
+            service.inspect()
+            return service
 
         service = when_there_is_room(make, stopping, notifier)
         if service is None:

@@ -106,7 +106,7 @@ class Workshop:
 
     def aggregate(self, effect: do.Aggregate) -> None:
         """Run the strategy over the round's updates."""
-        folder, layout = RunFolder(self._runs, effect.run), self.layout(effect.run)
+        folder = RunFolder(self._runs, effect.run)
         rows = {row.device: row for row in self._ledger.participants(effect.run, effect.round)}
         updates = [
             SpooledUpdate(
@@ -120,6 +120,7 @@ class Workshop:
         out = folder.theta(effect.round)
 
         def work() -> str:
+            layout = self.layout(effect.run)
             return aggregate(
                 load_strategy(effect.strategy), layout, folder.theta_with(effect.theta.digest), updates, out
             )
@@ -163,13 +164,11 @@ class Workshop:
             self._tell(on.Evaluated(run, number, pairs))
 
         try:
-            task = self._task(effect.task)
+            task, theta = self._task(effect.task), self.blobs.path(effect.theta)
         except MidgeError as error:
             failed(str(error))
             return
-        self._evaluator.evaluate(
-            task, self.blobs.path(effect.theta), folder.round_model(number), done, failed
-        )
+        self._evaluator.evaluate(task, theta, folder.round_model(number), done, failed)
 
     def write_history(self, run: str, open_round: tuple[str, int] | None) -> None:
         """Bring the run's folder up to date, and let go of what nobody needs any more."""

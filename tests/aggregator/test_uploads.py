@@ -1,4 +1,5 @@
 import hashlib
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from broker.layout import Layout
 from broker.messages import BlobRef, Grant, Offer, RejectReason
 from broker.update import DELTA, encode_update
 from host.errors import StorageError, WireError
+from host.files import is_no_room
 from host.loop import Jobs, Loop
 
 LAYOUT = Layout(trainable=((1000,),))
@@ -106,6 +108,15 @@ class Bench:
 
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*.*"))
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """While this lasts the process can write no file beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -340,12 +351,26 @@ def test_other_offers_of_a_device_wait_until_its_update_is_verified(bench: Bench
 def test_a_chunk_that_the_disk_does_not_take_is_told_and_asked_for_again(bench: Bench) -> None:
     content = update()
     bench.admit("a", offer_of(content))
-    with small_files(bench.folder, 100):
+    with small_files(100):
         bench.answer_grants("a", content)
-    assert [is_no_room(error) for error in bench.full] == [True, True, True, True, True]
+    assert [is_no_room(error) for error in bench.full] == [True, True], "a window of two"
     assert bench.told == []
-    bench.now += LEASE_S
+    bench.now += 10.0
     bench.uploads.lapsed(bench.now)
     bench.answer_grants("a", content)
     bench.settle()
+    assert bench.told == [UpdateReceived("a", offer_of(content))]
+
+
+def test_an_upload_for_which_the_disk_has_no_room_may_be_offered_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = update()
+    with monkeypatch.context() as small_disk:
+        small_disk.setattr("aggregator.spool.RESERVE_BYTES", 1 << 60)
+        bench.admit("a", offer_of(content))
+    (error,) = bench.full
+    assert is_no_room(error)
+    assert "free some space" in str(error)
+    bench.upload("a", content)
     assert bench.told == [UpdateReceived("a", offer_of(content))]
