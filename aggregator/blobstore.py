@@ -23,15 +23,16 @@ class BlobStore:
         digest = file_digest(path)
         target = self._folder / digest
         if not target.exists():
-            temporary = self._folder / f".{digest}.tmp"
-            temporary.unlink(missing_ok=True)
-            try:
-                os.link(path, temporary)
-            except OSError:
-                # Not every file system has hard links.
-                shutil.copyfile(path, temporary)
-            temporary.replace(target)
+            _link(path, target)
         return BlobRef(digest=digest, size=path.stat().st_size, chunk_bytes=self._chunk_bytes)
+
+    def place(self, ref: BlobRef) -> Path:
+        """Where the blob belongs."""
+        return self._folder / ref.digest
+
+    def restore(self, ref: BlobRef, path: Path) -> None:
+        """Give a blob back to the folder that it came from."""
+        _link(self.place(ref), path)
 
     def path(self, ref: BlobRef) -> Path:
         """Where the blob lies; raises StorageError when it is gone or of another size."""
@@ -52,3 +53,14 @@ class BlobStore:
     def remove(self, ref: BlobRef) -> None:
         """Let go of a blob; the run's folder keeps its own name for the file."""
         (self._folder / ref.digest).unlink(missing_ok=True)
+
+
+def _link(path: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:
+        # Not every file system has hard links.
+        shutil.copyfile(path, temporary)
+    temporary.replace(target)

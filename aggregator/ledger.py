@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -16,10 +17,15 @@ from aggregator.records import Invited, Record, RoundOpened
 from broker.messages import BlobRef, ReceiptOutcome, RejectReason, RunSummary
 from broker.monitor import means
 from broker.names import Metrics
-from host.errors import ConfigError, StorageError
+from host.errors import ConfigError, NoRoomError, StorageError
 
+log = logging.getLogger(__name__)
+
+# SQLite calls a quota that is used up, or a write that the system refused, an I/O error.
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR")
 _CURES = {
-    "SQLITE_FULL": "the disk is full: free some space, then start again",
+    "SQLITE_FULL": "the disk is full: free some space",
+    "SQLITE_IOERR": "the disk refuses: free some space, look at quotas and the disk's health",
     "SQLITE_CORRUPT": "the file is damaged: restore it from a backup, or move it away to begin anew",
     "SQLITE_NOTADB": "the file is damaged or is none of ours: restore it from a backup, or move it away",
     "SQLITE_READONLY": "the file is read-only: give it to the user who runs the aggregator",
@@ -69,6 +75,18 @@ class ParticipantRow:
     reported: Metrics | None
 
 
+@dataclass(frozen=True, slots=True)
+class IncidentRow:
+    """A mishap, and when it was noted."""
+
+    kind: str
+    run: str | None
+    round: int | None
+    subject: str
+    detail: str
+    unix_s: float
+
+
 class Ledger:
     """One aggregator's ledger at `path`; used by one thread.
 
@@ -100,11 +118,15 @@ class Ledger:
         saved = self._one("SELECT value FROM state WHERE name = 'snapshot'")
         return None if saved is None else saved["value"]
 
-    def next_session(self, unix_s: float) -> int:
-        """Begin a session: its number is higher than all before, also when the clock went back."""
+    def session(self) -> int:
+        """Return the number of the newest session, 0 before the first."""
+        saved = self._one("SELECT value FROM state WHERE name = 'session'")
+        return 0 if saved is None else saved["value"]
+
+    def next_session(self, unix_s: float, above: int = 0) -> int:
+        """Begin a session: its number is higher than all before and than `above`, whatever the clock says."""
         with self._transaction():
-            saved = self._one("SELECT value FROM state WHERE name = 'session'")
-            session = max(int(unix_s), 0 if saved is None else saved["value"] + 1)
+            session = max(int(unix_s), self.session() + 1, above + 1)
             self._save("session", session)
         return session
 
@@ -118,6 +140,17 @@ class Ledger:
             return Answer(ReceiptOutcome.REJECTED, RejectReason(refusal["reason"]))
         known = self._one("SELECT 1 FROM runs WHERE run = ?", (run,))
         return Answer(ReceiptOutcome.LATE if known else ReceiptOutcome.UNKNOWN_RUN)
+
+    def first_theta(self, run: str) -> BlobRef | None:
+        """Return the weights with which a run began; None before it was prepared."""
+        row = self._one("SELECT theta FROM runs WHERE run = ? AND theta NOT NULL", (run,))
+        return None if row is None else BlobRef.model_validate_json(row["theta"])
+
+    def incidents(self, limit: int = 20) -> list[IncidentRow]:
+        """List the newest incidents, newest first."""
+        rows = self._all("SELECT * FROM incidents ORDER BY id DESC LIMIT ?", (limit,))
+        names = [field.name for field in fields(IncidentRow)]
+        return [IncidentRow(**{name: row[name] for name in names}) for row in rows]
 
     def run_of(self, request: str) -> str | None:
         """Return the run that a request started, if it did."""
@@ -190,11 +223,15 @@ class Ledger:
                 f"{self._path} was written by a newer midge: it has schema {version}, known are up to "
                 f"{schema.VERSION}; install that version, or choose another folder"
             )
-        if version == 0:
-            self._connection.executescript(
-                f"BEGIN; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;"
-            )
-        self._connection.execute(schema.DECISIONS)
+        if version < schema.VERSION:
+            self._migrate(version)
+
+    def _migrate(self, version: int) -> None:
+        """Bring the tables up to date in one transaction: a crash leaves the old ledger."""
+        if version > 0:
+            log.info("%s: schema %d becomes %d", self._path, version, schema.VERSION)
+        steps = "".join(schema.MIGRATIONS[version:])
+        self._connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {schema.VERSION}; COMMIT;")
 
     def _write(self, record: Record, unix_s: float) -> None:
         values = {field.name: _column(getattr(record, field.name)) for field in fields(record)}
@@ -238,7 +275,17 @@ class Ledger:
             cure = next(
                 (cure for code, cure in _CURES.items() if name.startswith(code)), "nothing was written"
             )
-            raise StorageError(f"ledger {self._path}: {error}; {cure}") from error
+            kind = NoRoomError if name.startswith(_NO_ROOM) else StorageError
+            raise kind(f"ledger {self._path}: {error}; {cure}") from error
+
+
+def in_use(path: Path) -> bool:
+    """Whether an aggregator holds the ledger at `path` now."""
+    try:
+        os.close(_lock(path.with_name(f"{path.name}.lock")))
+    except ConfigError:
+        return True
+    return False
 
 
 def _lock(path: Path) -> int:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 
 from aggregator import records
 
-VERSION = 1
-
-TABLES = """
+_FIRST_TABLES = """
 CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE runs (
     run TEXT PRIMARY KEY, task TEXT NOT NULL, settings TEXT NOT NULL, seed INTEGER NOT NULL,
@@ -62,13 +60,23 @@ CREATE TABLE blobs (
 );
 """
 
-# Since version 1, and nothing else changed with it: made where it is missing.
-DECISIONS = """
-CREATE TABLE IF NOT EXISTS decisions (
+_INCIDENTS = """
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, run TEXT, round INTEGER,
+    subject TEXT NOT NULL, detail TEXT NOT NULL, unix_s REAL NOT NULL
+);
+"""
+
+_DECISIONS = """
+CREATE TABLE decisions (
     id INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, device TEXT,
     decision TEXT NOT NULL, reason TEXT NOT NULL, unix_s REAL NOT NULL
 );
 """
+
+# The nth brings a ledger of version n to the next; what was released once is never changed again.
+MIGRATIONS = (_FIRST_TABLES, _INCIDENTS + _DECISIONS)
+VERSION = len(MIGRATIONS)
 
 # Refusals, reports and declines may come again: the last one stands. A refused offer may be of a run that is
 # not known here, hence no foreign key.
@@ -93,6 +101,11 @@ STATEMENTS: Mapping[type[records.Record], str] = {
         INSERT INTO updates
         VALUES (:run, :round, :device, :digest, :size, :examples, :metrics, :validation, :seconds,
             :unix_s)""",
+    records.UpdateLost: """
+        DELETE FROM updates WHERE run = :run AND round = :round AND device = :device AND digest = :digest""",
+    records.Incident: """
+        INSERT INTO incidents (kind, run, round, subject, detail, unix_s)
+        VALUES (:kind, :run, :round, :subject, :detail, :unix_s)""",
     records.UpdateRefused: """
         REPLACE INTO refusals VALUES (:run, :round, :device, :outcome, :reason, :unix_s)""",
     records.Reported: "REPLACE INTO reports VALUES (:run, :round, :device, :metrics, :unix_s)",

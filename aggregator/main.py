@@ -2,12 +2,11 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from host.command_line import read_settings, run_command
+from host.command_line import declare_settings, read_settings, run_command
 from host.errors import ConfigError
 from host.exits import ExitCode
 from host.notify import Notifier
@@ -23,20 +22,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check": (_check, "explain what is wrong with its settings and tasks, if anything"),
         "key": (_key, "print the public key for devices to pin; make it when there is none"),
     }
-    return run_command("midge-aggregator", "Runs rounds of federated learning.", verbs, arguments)
+    about = "Runs rounds of federated learning."
+    return run_command("midge-aggregator", about, verbs, arguments, {"run": _declare_run})
+
+
+def _declare_run(command: argparse.ArgumentParser) -> None:
+    declare_settings(command)
+    command.add_argument(
+        "--take-over",
+        action="store_true",
+        help="serve although another aggregator does: that one stops; for once, not for a unit file",
+    )
 
 
 def _run(given: argparse.Namespace) -> ExitCode:
     # Imported by the verb: --help is for machines where the rest may be broken.
-    from aggregator.service import Service  # noqa: PLC0415
+    from aggregator import start  # noqa: PLC0415
     from aggregator.settings import AggregatorSettings  # noqa: PLC0415
 
     settings = read_settings(AggregatorSettings, given)
     _require_tasks(settings)
-    service = Service(settings, Notifier(os.environ))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: service.stop())
-    return service.run()
+    return start.run(settings, Notifier(os.environ), take_over=given.take_over)
 
 
 def _check(given: argparse.Namespace) -> ExitCode:

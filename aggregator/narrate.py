@@ -48,6 +48,8 @@ def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911 - one lin
         case records.UpdateAccepted(_, number, device):
             about = f"{record.examples:,} examples, {record.size:,} bytes, {record.seconds:.1f} s of training"
             return logging.INFO, f"round {number}: update of {device} accepted: {about}"
+        case records.Incident(kind, _, _, subject, detail):
+            return logging.ERROR, f"{kind}: {subject}: {detail}"
         case records.UpdateRefused(_, number, device, outcome, why):
             return logging.WARNING, f"round {number}: update of {device} {outcome}: {why}"
         case records.Declined(_, number, device, why, detail):

@@ -13,7 +13,7 @@ from aggregator.run_settings import overlay, read_run_settings
 from aggregator.settings import AggregatorSettings
 from broker.messages import Reply, Request, Verb
 from broker.wire import encode
-from host.errors import ConfigError
+from host.errors import ConfigError, NoRoomError
 
 _EVENTS: dict[Verb, Event] = {Verb.STOP: StopRun(), Verb.PAUSE: PauseRun(), Verb.RESUME: ResumeRun()}
 _DONE = {Verb.STOP: "stopped", Verb.PAUSE: "paused", Verb.RESUME: "goes on"}
@@ -40,13 +40,18 @@ class Operators:
         self._send = send
         self._starting: tuple[str, Request, str] | None = None
 
-    def request(self, user: str, request: Request) -> None:
-        """Carry out a request, or repeat its reply; `start` is answered when its task is built."""
+    def request(self, user: str, request: Request, *, refuse: str = "") -> None:
+        """Carry out a request, or repeat its reply; `start` is answered when its task is built.
+
+        What would change something is answered with `refuse` if that says why the ledger cannot note it.
+        """
         if (known := self._ledger.reply(request.id)) is not None:
             self._send(user, known)
         elif request.verb is Verb.RUNS:
             reply = Reply(id=request.id, ok=True, text="", runs=tuple(self._ledger.runs()))
             self._send(user, encode(reply))
+        elif refuse:
+            self._send(user, encode(Reply(id=request.id, ok=False, text=refuse[:MAX_TEXT])))
         elif request.verb is Verb.START:
             self._start(user, request)
         else:
@@ -107,7 +112,13 @@ class Operators:
         reply = encode(Reply(id=request.id, ok=ok, text=text[:MAX_TEXT], run=run))
         arguments = {"task": request.task, "settings": dict(request.settings)}
         record = RequestAnswered(request.id, user, request.verb, arguments, before, self._state(), reply)
-        self._ledger.commit((record,), None)
+        try:
+            self._ledger.commit((record,), None)
+        except NoRoomError as error:
+            # What was asked is done, but a crash would forget it: do not call it done.
+            log.warning("%s asked for %s: %s, but that could not be noted", user, request.verb, text)
+            self._send(user, encode(Reply(id=request.id, ok=False, text=f"not noted: {error}"[:MAX_TEXT])))
+            return
         log.info("%s asked for %s: %s", user, request.verb, text)
         self._send(user, reply)
 

@@ -14,6 +14,7 @@ from broker.wire import encode
 # Monitor documents must not fill the queue that announcements and receipts go through.
 DOCUMENTS_IN_FLIGHT = 256
 DOCUMENTS = "monitor/#"
+MIN_BEAT_S, MAX_BEAT_S = 1.0, 30.0
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class Post:
         self._version = version
         self._heartbeat_s = heartbeat_s
         self._signer = signer
+        self.beat_s = min(max(heartbeat_s, MIN_BEAT_S), MAX_BEAT_S)
+        """How often `beat` is to be called, in seconds."""
         self._sequence = 0
         self._unsent: tuple[Announcement, float | None] | None = None
         self._tickets: dict[int, str] = {}
@@ -52,8 +55,18 @@ class Post:
             aggregator_key=self._signer.public_key,
         )
         self._send(FEDERATION, encode(federation), retain=True)
-        online = aggregator_document(online=True, number=self._number, version=self._version)
-        self._send(MONITOR_AGGREGATOR, online, retain=True)
+        self.beat()
+
+    def beat(self) -> None:
+        """Say that we live: who would serve in our place listens for this first."""
+        document = AggregatorDocument(
+            online=True,
+            session=self._number,
+            version=self._version,
+            at_unix_s=time.time(),
+            renewed_every_s=self.beat_s,
+        )
+        self._send(MONITOR_AGGREGATOR, document.payload(), retain=True)
 
     def announce(self, assignment: Assignment | None, expiry_s: float | None) -> None:
         """Publish what devices should do now, as soon as the session takes it."""
@@ -124,12 +137,7 @@ class Post:
         return ticket is not None
 
 
-def aggregator_document(*, online: bool, number: int, version: str) -> bytes:
-    """Whether the aggregator lives, as it says itself or as its will says."""
-    return AggregatorDocument(online=online, session=number, version=version).model_dump_json().encode()
-
-
 def farewell(topics: Topics, number: int, version: str) -> Will:
     """What the broker says when the aggregator no longer can."""
-    payload = aggregator_document(online=False, number=number, version=version)
-    return Will(topics.topic(MONITOR_AGGREGATOR), payload, retain=True)
+    document = AggregatorDocument(online=False, session=number, version=version)
+    return Will(topics.topic(MONITOR_AGGREGATOR), document.payload(), retain=True)

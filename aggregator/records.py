@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from broker.messages import BlobRef, DeclineReason, ReceiptOutcome, RejectReason
@@ -89,6 +90,34 @@ class UpdateAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateLost:
+    """An accepted update was found damaged in the spool: it counts no more, and may come again."""
+
+    run: str
+    round: int
+    device: str
+    digest: str
+
+
+class IncidentKind(StrEnum):
+    """What kind of mishap somebody should look at."""
+
+    DAMAGED = "damaged"
+    NO_ROOM = "no-room"
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A mishap of the machine; `subject` is what it befell: a path, or a part of the service."""
+
+    kind: IncidentKind
+    run: str | None
+    round: int | None
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateRefused:
     """An offer was answered with something else than `accepted`."""
 
@@ -165,6 +194,8 @@ Record: TypeAlias = (
     | Invited
     | Decided
     | UpdateAccepted
+    | UpdateLost
+    | Incident
     | UpdateRefused
     | Reported
     | Declined

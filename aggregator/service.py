@@ -3,67 +3,78 @@
 Everything here runs in the loop's thread, except what `Jobs` and the Keras child do beside it.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.core import Coordinator
+from aggregator.coordinator.stragglers import largest_update
+from aggregator.deeds import Deeds
+from aggregator.hearing import BRANCHES, Hearers, Hearing
+from aggregator.inspection import Inspection
 from aggregator.intake import IntakeLimits
 from aggregator.ledger import Ledger
 from aggregator.narrate import Patience, narrate
 from aggregator.operators import Operators
 from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
+from aggregator.records import Incident, IncidentKind
+from aggregator.room import has_room
 from aggregator.settings import AggregatorSettings
 from aggregator.spool import Spool
 from aggregator.uploads import Uploads
 from aggregator.watch import Watch
 from aggregator.workshop import Workshop
-from broker import topics as tree
 from broker.advice import advised
-from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
-from broker.messages import BlobRef, Heartbeat, Message, Offer, Presence, Receipt, Report, Request
+from broker.events import (
+    Acknowledged,
+    Connected,
+    Disconnected,
+    Received,
+    Refused,
+    SessionEvent,
+    TakenOver,
+    Unreachable,
+)
+from broker.messages import BlobRef, Federation, Receipt, Request
+from broker.monitor import AggregatorDocument
 from broker.session import Session
 from broker.signing import Signer
-from broker.topics import Address, Branch
-from broker.wire import decode
-from host.errors import ConfigError, WireError
+from host.errors import ConfigError, NoRoomError, StorageError, WireError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
 from host.notify import Notifier
 
 WATCH_RATE_S = 0.5
+ROOM_EVERY_S = 5.0
 
 log = logging.getLogger(__name__)
-M = TypeVar("M", bound=Message)
 
 
 class Service:
-    """Owns the ledger, the session and the coordinator; `run` returns when told to stop or when refused."""
+    """Owns the session and the coordinator; `run` returns when told to stop, refused, or taken over."""
 
-    def __init__(self, settings: AggregatorSettings, notifier: Notifier) -> None:
+    def __init__(self, settings: AggregatorSettings, notifier: Notifier, ledger: Ledger, number: int) -> None:
         self._settings = settings
         self._notifier = notifier
-        settings.folder.mkdir(parents=True, exist_ok=True)
         signer = Signer(settings.signing_key)
         log.info("announcements are signed; devices pin aggregator_key = %s", signer.public_key)
-        self._ledger = Ledger(settings.folder / "ledger.sqlite")
-        self._number = self._ledger.next_session(time.time())
+        self._signer = signer
+        self._ledger = ledger
+        self._number = number
         self._version = version("midge")
         self._topics = settings.broker.topics
         self._loop = Loop()
         self._jobs = Jobs(self._loop)
         self._exit = ExitCode.OK
-        self._complained: set[str] = set()
-        self._unreadable = 0
-        self._readers = self._reader_table()
         self._session = self._new_session()
         self._post = Post(
             self._session, self._topics, self._number, self._version, settings.heartbeat_s, signer
@@ -71,14 +82,26 @@ class Service:
         self._publisher = Publisher(self._session, self._topics, settings.blob_expiry_s)
         self._core = self._restore()
         spool = Spool(settings.folder / "spool", settings.spool_limit_bytes)
-        self._workshop = Workshop(settings, self._ledger, spool, self._loop, self._jobs, self._tell)
-        self._uploads = Uploads(spool, self._jobs, self._limits(), self._post.to_device, self._tell)
+        self._workshop = Workshop(
+            settings, self._ledger, spool, self._loop, self._jobs, self._tell, self._hold
+        )
+        self._uploads = Uploads(
+            spool, self._jobs, self._limits(), self._post.to_device, self._tell, self._filled
+        )
         self._watch = Watch(
             self._core, self._ledger, self._topics, self._post.document, self._dropped, WATCH_RATE_S
         )
         self._patience = Patience(self._core.fleet.lost_after_s)
         self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
-        self._deeds = self._deed_table()
+        self._inspection = Inspection(
+            settings.folder, ledger, spool, self._workshop.blobs, notifier.alive, self._note
+        )
+        hearers = Hearers(self._uploads, self._heard_request, self._heard_federation, self._heard_beat)
+        self._hearing = Hearing(self._topics, self._tell, hearers)
+        self._deeds = Deeds(self._deed_table(), self._filled)
+        self._beat_at = 0.0
+        self._room_at = 0.0
+        self._stalled = ""
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -87,19 +110,44 @@ class Service:
         model = self._core.run.model if self._core.run else None
         self._workshop.blobs.sweep(model.blobs if model else ())
         for summary in self._ledger.runs(1):
-            self._write_history(do.WriteHistory(summary.run))
+            self._deeds.carry_out([do.WriteHistory(summary.run)])
         self._loop.post(lambda: self._tell(on.Restored()))
         self._session.start()
-        self._notifier.ready()
+        self._inspect_old()
         try:
             self._loop.run(self._next_deadline, self._on_deadline)
         finally:
             self._notifier.stopping()
-            self._session.stop(farewell(self._topics, self._number, self._version))
+            taken = self._exit is ExitCode.ANOTHER_AGGREGATOR
+            self._session.stop(None if taken else farewell(self._topics, self._number, self._version))
             self._workshop.close()
             self._jobs.close()
-            self._ledger.close()
         return self._exit
+
+    def inspect(self) -> None:
+        """Look at what counts of what an earlier process left, before anything is said of it."""
+        if self._core.run is not None:
+            for event in self._inspection.look(self._core.run):
+                self._tell(event)
+
+    def _inspect_old(self) -> None:
+        """Look at what is only kept, one file after the other, between the jobs that cannot wait."""
+        run = self._core.run
+        current = run.model.theta if run is not None and run.model is not None else None
+        for summary in self._ledger.runs(1):
+            for number, theta in self._inspection.old_thetas(summary.run):
+                if theta != current:
+                    self._jobs.submit(
+                        partial(self._inspection.fault_of_old, summary.run, number, theta),
+                        partial(self._inspected_old, summary.run, number),
+                        partial(
+                            log.warning, "round %d of %s could not be inspected: %s", number, summary.run
+                        ),
+                    )
+
+    def _inspected_old(self, run: str, number: int, fault: str) -> None:
+        if fault:
+            self._inspection.report_old(run, number, fault)
 
     def stop(self) -> None:
         """End `run` soon; for signal handlers."""
@@ -111,7 +159,8 @@ class Service:
             f"midge-{self._topics.federation}-aggregator",
             self._enqueue,
             will=lambda _connection: farewell(self._topics, self._number, self._version),
-            subscriptions=[(self._topics.filter(branch), branch.qos) for branch in self._readers],
+            subscriptions=[(self._topics.filter(branch), branch.qos) for branch in BRANCHES],
+            yields=True,
         )
 
     def _restore(self) -> Coordinator:
@@ -154,6 +203,10 @@ class Service:
             self._publisher.pump()
             self._post.pump()
             self._watch.look(now)
+            if now >= self._beat_at:
+                self._beat(now)
+            if now >= self._room_at:
+                self._look_for_room()
             if self._patience.tell(self._watch.waits, now) and self._core.run is not None:
                 log.warning("run %s %s", self._core.run.run, self._watch.waits)
             self._notifier.alive()
@@ -169,18 +222,14 @@ class Service:
         now = time.monotonic()
         match event:
             case Received():
-                self._on_message(event)
+                self._hearing.heard(event)
             case Acknowledged(ticket, ok, reason):
                 self._publisher.acknowledged(ticket, ok=ok, reason=reason)
                 self._post.acknowledged(ticket, ok=ok, reason=reason)
             case Connected():
                 log.info("connected to %s", self._settings.broker.url)
-                self._post.introduce()
-                self._publisher.forget()
-                self._tell(on.Connected())
-                self._clear_dropped_blobs()
+                self._say_everything()
                 self._uploads.connected(now)
-                self._watch.forget()
             case Disconnected(reason):
                 log.warning("disconnected from the broker: %s; connecting again", reason)
                 self._publisher.forget()
@@ -192,6 +241,26 @@ class Service:
                 log.warning("%s cannot be reached: %s; still trying", url, advised(reason))
             case Refused(reason, in_a_row):
                 self._refused(reason, in_a_row)
+            case TakenOver(reason):
+                self._yield_to(reason)
+
+    def _say_everything(self) -> None:
+        """The broker may have lost or revived anything, and somebody else may have spoken in our place."""
+        self._post.introduce()
+        self._publisher.forget()
+        self._tell(on.Connected())
+        self._clear_dropped_blobs()
+        self._watch.forget()
+
+    def _beat(self, now: float) -> None:
+        self._post.beat()
+        self._beat_at = now + self._post.beat_s
+
+    def _yield_to(self, why: str) -> None:
+        """Two aggregators would contradict each other: the younger session serves, we go without a word."""
+        log.error("another aggregator serves this federation now: this one stops; %s", why)
+        self._exit = ExitCode.ANOTHER_AGGREGATOR
+        self._loop.stop()
 
     def _refused(self, reason: str, in_a_row: int) -> None:
         limit = self._settings.broker.refusals_before_exit
@@ -200,44 +269,62 @@ class Service:
             self._exit = ExitCode.REFUSED_CREDENTIALS
             self._loop.stop()
 
-    def _on_message(self, message: Received) -> None:
-        address = self._topics.parse(message.topic)
-        if address is None or address.branch not in self._readers:
-            return
-        try:
-            self._readers[address.branch](address, message)
-        except WireError as error:
-            self._unreadable += 1
-            sender = address.fields.get("device") or address.fields.get("user", "")
-            if sender not in self._complained:
-                self._complained.add(sender)
-                log.warning("dropped a message of %s on %s: %s (said once)", sender, message.topic, error)
-
     def _dropped(self) -> int:
-        return self._unreadable + self._uploads.dropped + self._loop.dropped
+        return self._hearing.unreadable + self._uploads.dropped + self._loop.dropped
 
-    def _read_presence(self, address: Address, message: Received) -> None:
-        if message.payload:
-            presence = decode(Presence, message.payload)
-            self._tell(on.DevicePresence(address.fields["device"], presence, message.retained))
+    def _heard_federation(self, other: Federation, retained: bool) -> None:  # noqa: FBT001 - as heard
+        """Two that began in the same second are told apart by their keys."""
+        theirs, ours = (other.session, other.aggregator_key), (self._number, self._signer.public_key)
+        if theirs > ours:
+            self._yield_to(f"its session is {other.session}, ours {self._number}")
+        elif theirs < ours and not retained:
+            log.warning("another aggregator spoke, with session %d: saying everything again", other.session)
+            self._say_everything()
 
-    def _read_heartbeat(self, address: Address, message: Received) -> None:
-        self._tell(on.DeviceHeartbeat(address.fields["device"], decode(Heartbeat, message.payload)))
+    def _heard_beat(self, document: AggregatorDocument, retained: bool) -> None:  # noqa: FBT001 - as heard
+        """Whoever says that nobody lives, be it a late will of our own, is corrected."""
+        if not document.online and not retained:
+            self._beat(time.monotonic())
 
-    def _read_offer(self, address: Address, message: Received) -> None:
-        self._tell(on.UpdateOffered(address.fields["device"], decode(Offer, message.payload)))
+    def _heard_request(self, user: str, request: Request) -> None:
+        if self._deeds.holding:
+            self._look_for_room()
+        self._operators.request(user, request, refuse=self._stalled if self._deeds.holding else "")
 
-    def _read_report(self, address: Address, message: Received) -> None:
-        self._tell(on.DeviceReport(address.fields["device"], decode(Report, message.payload)))
+    # -- room on the disk --------------------------------------------------------------------------
 
-    def _read_chunk(self, address: Address, message: Received) -> None:
-        fields = address.fields
-        self._uploads.chunk(
-            fields["device"], fields["transfer"], int(fields["index"]), message.payload, time.monotonic()
-        )
+    def _filled(self, error: Exception) -> None:
+        """The disk takes no more: the run pauses, and goes on by itself when there is room."""
+        self._room_at = time.monotonic() + ROOM_EVERY_S
+        if not self._stalled:
+            log.error("%s; waiting until there is room", error)
+        self._stalled = f"{error}; goes on by itself when there is room"
+        self._tell(on.DiskFilled(self._stalled))
 
-    def _read_request(self, address: Address, message: Received) -> None:
-        self._operators.request(address.fields["user"], decode(Request, message.payload))
+    def _note(self, incident: Incident) -> None:
+        """Tell people of a mishap; where even that cannot be written, in the log alone."""
+        log.log(*narrate(incident))
+        with contextlib.suppress(NoRoomError):
+            self._ledger.commit((incident,), None)
+        self._watch.mishap()
+
+    def _hold(self, effect: do.Effect, error: Exception) -> None:
+        self._deeds.hold(effect, error)
+
+    def _look_for_room(self) -> None:
+        self._room_at = time.monotonic() + ROOM_EVERY_S
+        run = self._core.run
+        if not self._deeds.holding and (run is None or not run.waits_for_disk):
+            self._stalled = ""
+        elif has_room(self._settings.folder, largest_update(run.model) if run and run.model else 0):
+            self._deeds.retry()
+            if not self._deeds.holding:
+                log.info("there is room on the disk again")
+                self._note(
+                    Incident(IncidentKind.NO_ROOM, run.run if run else None, None, "disk", self._stalled)
+                )
+                self._stalled = ""
+                self._tell(on.DiskHasRoom())
 
     # -- events in, effects out --------------------------------------------------------------------
 
@@ -248,8 +335,7 @@ class Service:
 
     def _handle(self, event: on.Event) -> list[do.Effect]:
         effects = self._core.handle(event, time.monotonic())
-        for effect in effects:
-            self._deeds[type(effect)](effect)
+        self._deeds.carry_out(effects)
         if isinstance(event, on.StartRun):
             self._watch.run_began()
         elif isinstance(event, on.Prepared):
@@ -277,6 +363,11 @@ class Service:
 
     def _publish_blobs(self, effect: do.PublishBlobs) -> None:
         """Say `BlobsPublished` when the broker took all of them."""
+        try:
+            paths = [self._workshop.blobs.path(ref) for ref in effect.blobs]
+        except StorageError as error:
+            self._tell(on.ModelDamaged(str(error), None))
+            return
         missing = set(effect.blobs)
 
         def put(ref: BlobRef) -> None:
@@ -284,9 +375,9 @@ class Service:
             if not missing:
                 self._tell(on.BlobsPublished(effect.blobs))
 
-        for ref in effect.blobs:
+        for ref, path in zip(effect.blobs, paths, strict=True):
             self._ledger.want_blob(ref)
-            self._publisher.put(self._workshop.blobs.path(ref), ref, partial(put, ref))
+            self._publisher.put(path, ref, partial(put, ref))
 
     def _retract_blobs(self, effect: do.RetractBlobs) -> None:
         for ref in self._ledger.wanted_blobs():
@@ -303,7 +394,11 @@ class Service:
     def _admit(self, effect: do.Admit) -> None:
         run = self._core.run
         assert run is not None
-        layout = self._workshop.layout(run.run)
+        try:
+            layout = self._workshop.layout(run.run)
+        except (OSError, WireError) as error:
+            log.error("an update of %s must wait, the run's program cannot be read: %s", effect.device, error)  # noqa: TRY400 - no bug of ours
+            return
         self._uploads.admit(effect.device, effect.offer, layout, run.settings.max_norm, time.monotonic())
 
     def _answer_from_ledger(self, effect: do.AnswerFromLedger) -> None:
@@ -318,16 +413,6 @@ class Service:
         spooled = set() if run is None else {(run.run, number) for number in run.spooled}
         self._workshop.write_history(effect.run, spooled)
         self._watch.round_closed(effect.run)
-
-    def _reader_table(self) -> dict[Branch, Callable[[Address, Received], None]]:
-        return {
-            tree.PRESENCE: self._read_presence,
-            tree.HEARTBEAT: self._read_heartbeat,
-            tree.OFFER: self._read_offer,
-            tree.REPORT: self._read_report,
-            tree.UPDATE_CHUNK: self._read_chunk,
-            tree.CONTROL_REQUEST: self._read_request,
-        }
 
     def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], None]]:
         return {

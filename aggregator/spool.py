@@ -54,7 +54,7 @@ class Spool:
         return path
 
     def sweep(self, keep: Collection[tuple[str, int]]) -> None:
-        """Remove what nobody needs any more: all but the rounds in `keep`."""
+        """Remove what earlier processes left and nobody needs any more: all but the rounds in `keep`."""
         runs, rounds = {run for run, _ in keep}, {(run, str(number)) for run, number in keep}
         for run in self._folder.iterdir():
             if run.name not in runs:
@@ -65,13 +65,14 @@ class Spool:
                     _remove(folder)
 
     def room_for(self, size: int) -> bool:
-        """Whether an update of `size` bytes fits the limit and the disk, with all that is on its way."""
-        used = promised = 0
-        for status in self._sizes():
-            used += status.st_size
-            promised += max(0, status.st_size - status.st_blocks * BLOCK_BYTES)
-        free = shutil.disk_usage(self._folder).free - promised - RESERVE_BYTES
-        return used + size <= self._limit_bytes and size <= free
+        """Whether an update of `size` bytes fits the limit, with all that is on its way."""
+        return sum(status.st_size for status in self._sizes()) + size <= self._limit_bytes
+
+    def disk_has(self, size: int) -> bool:
+        """Whether an update of `size` bytes fits the disk, with all that is on its way."""
+        sizes = self._sizes()
+        promised = sum(max(0, status.st_size - status.st_blocks * BLOCK_BYTES) for status in sizes)
+        return size <= shutil.disk_usage(self._folder).free - promised - RESERVE_BYTES
 
     def _round(self, run: str, round_: int) -> Path:
         return self._folder / run / str(round_)

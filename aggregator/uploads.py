@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from aggregator.aggregate import verify
 from aggregator.coordinator.events import Event, UpdateReceived, UpdateRejected
 from aggregator.intake import Complete, Effect, Intake, IntakeLimits, Offered, Open, SendGrant
-from aggregator.spool import Spool
+from aggregator.spool import RESERVE_BYTES, Spool
 from broker.layout import Layout
 from broker.messages import Grant, Offer, RejectReason
 from broker.partfile import PartFile
-from host.errors import StorageError, WireError
+from host.errors import NoRoomError, StorageError, WireError
+from host.files import is_no_room
 from host.loop import Jobs
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,14 @@ class Uploads:
         limits: IntakeLimits,
         send: Callable[[str, Grant], None],
         tell: Callable[[Event], None],
+        filled: Callable[[Exception], None],
     ) -> None:
         self._spool = spool
         self._jobs = jobs
         self._intake = Intake(limits)
         self._send = send
         self._tell = tell
+        self._filled = filled
         self._uploads: dict[str, _Upload] = {}
 
     @property
@@ -67,7 +70,12 @@ class Uploads:
         """Write a chunk, if it was granted; raises WireError when it does not fit."""
         upload = self._uploads.get(device)
         if upload is not None and upload.part is not None and self._intake.wanted(device, transfer, index):
-            upload.part.write(index, data)
+            try:
+                upload.part.write(index, data)
+            except StorageError as error:
+                # It was granted and is not there: it is asked for again when its lease lapses.
+                self._give_up(error)
+                return
         self._run(self._intake.chunk(device, transfer, index, now), now)
 
     def drop(self, run: str, number: int, now: float) -> None:
@@ -109,12 +117,32 @@ class Uploads:
     def _open(self, offered: Offered, now: float) -> list[Effect]:
         upload = self._uploads[offered.device]
         if not self._spool.room_for(offered.ref.size):
-            log.error("no room in the spool for the update of %s: free some disk space", offered.device)
+            log.error("no room in the spool for the update of %s: raise spool_limit_bytes", offered.device)
             del self._uploads[offered.device]
             return self._intake.forget(offered.device)
-        path = self._spool.incoming(offered.run, offered.round, offered.device, offered.ref)
-        upload.part = PartFile(path, offered.ref)
+        try:
+            upload.part = self._part(offered)
+        except (OSError, StorageError) as error:
+            del self._uploads[offered.device]
+            effects = self._intake.forget(offered.device)
+            self._give_up(error)
+            return effects
         return self._intake.opened(offered, upload.part.missing(offered.ref.chunks), now)
+
+    def _part(self, offered: Offered) -> PartFile:
+        if not self._spool.disk_has(offered.ref.size):
+            raise NoRoomError(
+                f"the disk has no room for the update of {offered.device}: {offered.ref.size:,} bytes and "
+                f"a reserve of {RESERVE_BYTES >> 20} MiB: free some space"
+            )
+        path = self._spool.incoming(offered.run, offered.round, offered.device, offered.ref)
+        return PartFile(path, offered.ref)
+
+    def _give_up(self, error: Exception) -> None:
+        if is_no_room(error):
+            self._filled(error)
+        else:
+            _fail(error)
 
     def _complete(self, effect: Complete) -> None:
         device = effect.offer.device
@@ -132,7 +160,7 @@ class Uploads:
             self._uploads.pop(device, None)
             # The files of a round that is over may be swept away meanwhile.
             if not upload.dropped:
-                _give_up(error)
+                self._give_up(error)
 
         self._jobs.submit(lambda: self._verify(device, upload), done, failed)
 
@@ -155,7 +183,7 @@ def _same_update(one: Offer, other: Offer) -> bool:
     return (one.run, one.round, one.update) == (other.run, other.round, other.update)
 
 
-def _give_up(error: Exception) -> None:
+def _fail(error: Exception) -> None:
     raise (
         error
         if isinstance(error, StorageError)

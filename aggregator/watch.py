@@ -15,13 +15,22 @@ from broker.monitor import (
     DeviceDocument,
     Document,
     FederationDocument,
+    IncidentDocument,
+    IncidentsDocument,
     ParticipantDocument,
     RoundDocument,
     RunDocument,
     means,
 )
 from broker.needs import Misfit
-from broker.topics import MONITOR_DEVICE, MONITOR_FEDERATION, MONITOR_ROUND, MONITOR_RUN, Topics
+from broker.topics import (
+    MONITOR_DEVICE,
+    MONITOR_FEDERATION,
+    MONITOR_INCIDENTS,
+    MONITOR_ROUND,
+    MONITOR_RUN,
+    Topics,
+)
 
 RENEWED_EVERY_S = 30.0
 KEPT_ROUNDS = 20
@@ -53,6 +62,7 @@ class Watch:
         """Why the run waits, as of the last look; empty while it does not wait for devices."""
         self._published: dict[str, tuple[Document, float]] = {}
         self._newest: RunSummary | None = next(iter(ledger.runs(1)), None)
+        self._incidents = _incidents(ledger)
         self._closed: tuple[str, RoundDocument] | None = None
         self._due = 0.0
 
@@ -79,6 +89,11 @@ class Watch:
             self._publish(self._topics.topic(MONITOR_ROUND, run=run, round=row.round), b"")
         self._due = 0.0
 
+    def mishap(self) -> None:
+        """The ledger has a new incident."""
+        self._incidents = _incidents(self._ledger)
+        self._due = 0.0
+
     def run_began(self) -> None:
         """One run more: the documents of the oldest leave the broker."""
         for summary in self._ledger.runs(KEPT_RUNS + 1)[KEPT_RUNS:]:
@@ -90,6 +105,8 @@ class Watch:
         """Publish every document that changed or is due for renewal."""
         self._due = now + self._rate_s
         self._show(self._topics.topic(MONITOR_FEDERATION), self._federation(now), now)
+        if self._incidents.incidents:
+            self._show(self._topics.topic(MONITOR_INCIDENTS), self._incidents, now)
         misfits = self._misfits(now)
         self.waits = self._shortage(misfits)
         for name, device in self._core.fleet.devices.items():
@@ -209,6 +226,22 @@ class Watch:
             not_selected=misfit.why if misfit is not None else "",
             metrics=means(part.validation) if part else {},
         )
+
+
+def _incidents(ledger: Ledger) -> IncidentsDocument:
+    return IncidentsDocument(
+        incidents=tuple(
+            IncidentDocument(
+                kind=row.kind,
+                at_unix_s=row.unix_s,
+                run=row.run,
+                round=row.round,
+                subject=row.subject,
+                detail=row.detail,
+            )
+            for row in ledger.incidents()
+        )
+    )
 
 
 def _phase(run: Run | None) -> str:

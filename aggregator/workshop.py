@@ -19,7 +19,8 @@ from aggregator.strategies.registry import load_strategy
 from broker.contract import DataContract, Needs
 from broker.layout import Layout
 from broker.program import Program
-from host.errors import MidgeError
+from host.errors import MidgeError, NoRoomError, StorageError
+from host.files import is_no_room, says_no_room
 from host.loop import Jobs, Loop
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,14 @@ class Workshop:
         loop: Loop,
         jobs: Jobs,
         tell: Callable[[on.Event], None],
+        hold: Callable[[do.Effect, Exception], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._spool = spool
         self._jobs = jobs
         self._tell = tell
+        self._hold = hold
         self._evaluator = Evaluator(loop)
         self._runs = settings.folder / "runs"
         self.blobs = BlobStore(settings.folder / "blobs", settings.chunk_bytes)
@@ -69,7 +72,21 @@ class Workshop:
             failed(str(error))
             return
 
+        def broke(reason: str) -> None:
+            if says_no_room(reason):
+                self._hold(effect, NoRoomError(f"task {effect.task}: {reason}"))
+            else:
+                failed(reason)
+
         def built(answer: Answer) -> None:
+            try:
+                finish(answer)
+            except (OSError, StorageError) as error:
+                if not is_no_room(error):
+                    raise
+                self._hold(effect, error)
+
+        def finish(answer: Answer) -> None:
             Path(answer["theta"]).replace(folder.theta(0))
             program = Program.from_bytes(folder.program.read_bytes())
             event = on.Prepared(
@@ -85,23 +102,31 @@ class Workshop:
             self._write_manifest(folder, effect, event)
             self._tell(event)
 
-        self._evaluator.build(task, folder.path, effect.settings, initial, built, failed)
+        self._evaluator.build(task, folder.path, effect.settings, initial, built, broke)
 
     def aggregate(self, effect: do.Aggregate) -> None:
         """Run the strategy over the round's updates."""
-        folder, layout = RunFolder(self._runs, effect.run), self.layout(effect.run)
-        updates = self._spooled(effect)
+        folder, updates = RunFolder(self._runs, effect.run), self._spooled(effect)
         out = folder.theta(effect.round)
 
         def work() -> str:
+            layout = self.layout(effect.run)
             return aggregate(
                 load_strategy(effect.strategy), layout, folder.theta_with(effect.theta.digest), updates, out
             )
 
         def done(_digest: str) -> None:
-            self._tell(on.Aggregated(effect.run, effect.round, self.blobs.add(out)))
+            try:
+                ref = self.blobs.add(out)
+            except OSError as error:
+                failed(error)
+            else:
+                self._tell(on.Aggregated(effect.run, effect.round, ref))
 
         def failed(error: Exception) -> None:
+            if is_no_room(error):
+                self._hold(effect, error)
+                return
             log.error("round %d of %s could not be aggregated: %s", effect.round, effect.run, error)
             self._tell(on.AggregationFailed(effect.run, effect.round, str(error)))
 
@@ -133,23 +158,28 @@ class Workshop:
         run, number, folder = effect.run, effect.round, RunFolder(self._runs, effect.run)
 
         def failed(reason: str) -> None:
+            if says_no_room(reason):
+                self._hold(effect, NoRoomError(f"the model of round {number} cannot be saved: {reason}"))
+                return
             log.error("the model of round %d of %s could not be evaluated: %s", number, run, reason)
             self._tell(on.EvaluationFailed(run, number, reason))
 
         def done(answer: Answer) -> None:
-            folder.publish_model(Path(answer["model"]))
+            try:
+                folder.publish_model(Path(answer["model"]))
+            except OSError as error:
+                failed(str(error))
+                return
             metrics = answer["metrics"]
             pairs = None if metrics is None else {name: (pair[0], pair[1]) for name, pair in metrics.items()}
             self._tell(on.Evaluated(run, number, pairs))
 
         try:
-            task = self._task(effect.task)
+            task, theta = self._task(effect.task), self.blobs.path(effect.theta)
         except MidgeError as error:
             failed(str(error))
             return
-        self._evaluator.evaluate(
-            task, self.blobs.path(effect.theta), folder.round_model(number), done, failed
-        )
+        self._evaluator.evaluate(task, theta, folder.round_model(number), done, failed)
 
     def write_history(self, run: str, spooled: Collection[tuple[str, int]]) -> None:
         """Bring the run's folder up to date, and let go of what nobody needs any more."""

@@ -18,6 +18,20 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The broker answered what is subscribed on every connect; what it had retained follows."""
+
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """Another client connected under our client id; the session is over."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The broker answered, and does not want these credentials; counted without a success in between."""
 
@@ -51,4 +65,6 @@ class Acknowledged:
     reason: str
 
 
-SessionEvent = Connected | Disconnected | Refused | Unreachable | Received | Acknowledged
+SessionEvent = (
+    Connected | Subscribed | Disconnected | TakenOver | Refused | Unreachable | Received | Acknowledged
+)

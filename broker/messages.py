@@ -298,6 +298,9 @@ class Invite(Message):
     type: Literal["invite"] = "invite"
     run: RunId
     round: RoundNumber
+    again: bool = Field(
+        default=False, description="train once more: the update that was accepted got damaged here"
+    )
 
 
 class Grant(Message):

@@ -49,6 +49,25 @@ class FederationDocument(Document):
     )
 
 
+class IncidentDocument(BaseModel):
+    """A mishap of the aggregator's machine, as its ledger has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field(description="`damaged` or `no-room`")
+    at_unix_s: float
+    run: RunId | None = None
+    round: RoundNumber | None = None
+    subject: str = Field(description="the file, below the aggregator's folder, or what could not be written")
+    detail: str
+
+
+class IncidentsDocument(Document):
+    """What somebody should look at, newest first; the ledger keeps the older ones."""
+
+    incidents: tuple[IncidentDocument, ...]
+
+
 class RunDocument(Document):
     """A run: its state, and the newest metrics of its model."""
 

@@ -25,7 +25,17 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
+from broker.events import (
+    Acknowledged,
+    Connected,
+    Disconnected,
+    Received,
+    Refused,
+    SessionEvent,
+    Subscribed,
+    TakenOver,
+    Unreachable,
+)
 from broker.messages import MAX_CHUNK_BYTES
 from broker.settings import BrokerSettings
 from broker.tls import client_context, is_refusal
@@ -40,6 +50,7 @@ HELD_S = 10.0
 TICKET_MID_BITS = 16
 # CONNACK: protocol version, client id, user name or password, authorisation, ban, authentication method.
 REFUSALS = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
+SESSION_TAKEN_OVER = 0x8E
 Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 
@@ -55,6 +66,7 @@ class Will(NamedTuple):
 class Session:
     """Connects, and connects again with full-jitter exponential back-off, until it is stopped.
 
+    One that `yields` ends when another client takes its client id over, instead of taking it back.
     `on_event` is called from the session's thread and must only enqueue. `publish`, `subscribe`,
     `unsubscribe` and `stop` are for one owner's thread.
     """
@@ -67,7 +79,9 @@ class Session:
         *,
         will: Callable[[str], Will] | None,
         subscriptions: Sequence[tuple[str, int]],
+        yields: bool = False,
     ) -> None:
+        self._yields = yields
         self._settings = settings
         self._name = name
         self._emit = on_event
@@ -201,7 +215,10 @@ class Session:
 
     def _report(self, link: "_Link") -> None:
         reason = link.reason or "connection lost"
-        if link.accepted:
+        if link.taken_over and self._yields:
+            self._stopping.set()
+            self._emit(TakenOver(reason))
+        elif link.accepted:
             self._refusals = 0
             self._emit(Disconnected(reason))
         elif self._stopping.is_set():
@@ -223,6 +240,8 @@ class _Link:
     subscriptions: tuple[tuple[str, int], ...]
     accepted: bool = False
     refused: bool = False
+    taken_over: bool = False
+    subscribed: bool = False
     reason: str = ""
     # Each is written by one thread only: the owner's, and the session's.
     sent: int = 0
@@ -250,6 +269,7 @@ class _Link:
         self, _client: Client, _data: object, flags: DisconnectFlags, reason: ReasonCode, _: object
     ) -> None:
         if flags.is_disconnect_packet_from_server:
+            self.taken_over = reason.value == SESSION_TAKEN_OVER
             self.note(f"the broker ended the connection: {reason}")
         elif str(reason) != "Unspecified error":
             self.note(str(reason))
@@ -274,6 +294,9 @@ class _Link:
             log.warning(
                 "the broker refused %d of %d subscriptions: %s", len(refused), len(reasons), refused[0]
             )
+        if not self.subscribed:
+            self.subscribed = True
+            self.emit(Subscribed(not refused))
 
 
 class _Complaints(logging.Handler):

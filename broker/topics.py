@@ -59,7 +59,7 @@ WATCHERS = (MONITOR, OPERATOR)
 FEDERATION = Branch(
     "federation",
     AGGREGATOR,
-    (DEVICE, OPERATOR),
+    (AGGREGATOR, DEVICE, OPERATOR),
     "Federation",
     "who aggregates, and the fleet's rhythm",
     retained=True,
@@ -123,15 +123,21 @@ CONTROL_REQUEST = Branch(
 CONTROL_REPLY = Branch("control/{user}/reply", AGGREGATOR, (OPERATOR,), "Reply", "what became of it")
 
 
-def _watched(pattern: str, message: str, what: str) -> Branch:
-    return Branch(pattern, AGGREGATOR, WATCHERS, message, what, retained=True, format=Format.JSON)
+def _watched(pattern: str, message: str, what: str, readers: tuple[Role, ...] = WATCHERS) -> Branch:
+    return Branch(pattern, AGGREGATOR, readers, message, what, retained=True, format=Format.JSON)
 
 
 MONITOR_AGGREGATOR = _watched(
-    "monitor/aggregator", "AggregatorDocument", "whether the aggregator lives (its will)"
+    "monitor/aggregator",
+    "AggregatorDocument",
+    "whether the aggregator lives: its beat, and its will",
+    (AGGREGATOR, *WATCHERS),
 )
 MONITOR_FEDERATION = _watched(
     "monitor/federation", "FederationDocument", "the fleet in numbers, the active run"
+)
+MONITOR_INCIDENTS = _watched(
+    "monitor/incidents", "IncidentsDocument", "the aggregator's newest mishaps, such as a damaged file"
 )
 MONITOR_RUN = _watched("monitor/runs/{run}", "RunDocument", "a run: state, rounds, metrics")
 MONITOR_ROUND = _watched(
@@ -155,6 +161,7 @@ TREE: tuple[Branch, ...] = (
     CONTROL_REPLY,
     MONITOR_AGGREGATOR,
     MONITOR_FEDERATION,
+    MONITOR_INCIDENTS,
     MONITOR_RUN,
     MONITOR_ROUND,
     MONITOR_DEVICE,

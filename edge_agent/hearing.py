@@ -84,3 +84,6 @@ def invite(c: Context, event: Invite) -> None:
     known = c.duty.key == (event.run, event.round)
     refuse_unless(known, f"invited to round {event.round}, which is not announced")
     c.duty.invited = c.duty.key
+    if event.again and c.kept.pending is None and c.kept.trained == c.duty.key:
+        c.log(f"round {event.round}: our accepted update was damaged there; training once more", warning=True)
+        c.keep(trained=None)

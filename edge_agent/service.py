@@ -196,6 +196,10 @@ class Service:
         self._tell(events.Connected(happening.connection))
 
     @_on.register
+    def _subscribed(self, happening: broker_events.Subscribed) -> None:
+        """What we then hear says the rest."""
+
+    @_on.register
     def _disconnected(self, happening: broker_events.Disconnected) -> None:
         log.warning("disconnected: %s", happening.reason)
         self._connection = None

@@ -10,7 +10,8 @@ class MidgeError(Exception):
     ├── WireError         the sender's: drop the message, count it, go on
     │   └── ForgeryError  its sender is not who it must be
     ├── ChildError        a child process died or answered nonsense: may be retried
-    └── StorageError      the machine's: disk full, file damaged
+    └── StorageError      the machine's: file damaged or missing
+        └── NoRoomError   disk full, quota used up, read-only: may be retried when there is room
     """
 
 
@@ -36,6 +37,10 @@ class ChildError(MidgeError):
 
 class StorageError(MidgeError):
     """A file of ours is missing, damaged or could not be written."""
+
+
+class NoRoomError(StorageError):
+    """The disk takes no more for now: full, over quota, read-only or failing; what is there is unharmed."""
 
 
 def first_line(error: BaseException) -> str:

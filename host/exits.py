@@ -26,3 +26,7 @@ class ExitCode(IntEnum):
         78,
         "A setting is missing or wrong; systemd does not restart the service, mend the file first.",
     )
+    ANOTHER_AGGREGATOR = (
+        79,
+        "Another aggregator serves this federation; systemd does not restart this one: stop one of the two.",
+    )

@@ -1,11 +1,16 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from host.errors import NoRoomError
+
 READ_BLOCK_BYTES = 1 << 20
+# Full; over a quota; beyond the largest file allowed; remounted read-only; failing.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
 def write_atomic(path: Path, parts: bytes | Iterable[bytes]) -> None:
@@ -51,3 +56,17 @@ def file_digest(path: Path) -> str:
         while block := file.read(READ_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_no_room(error: BaseException | None) -> bool:
+    """Whether a disk that takes no more for now is behind this error."""
+    while error is not None:
+        if isinstance(error, NoRoomError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+            return True
+        error = error.__cause__
+    return False
+
+
+def says_no_room(text: str) -> bool:
+    """Whether what a child process complains of is such a disk."""
+    return any(os.strerror(code) in text for code in NO_ROOM)

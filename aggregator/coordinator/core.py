@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aggregator.coordinator import effects as do
-from aggregator.coordinator import evaluating, operating, stragglers, training
+from aggregator.coordinator import evaluating, mishaps, operating, stragglers, training
 from aggregator.coordinator import events as on
 from aggregator.coordinator.context import Context, IllegalEventError
 from aggregator.coordinator.fitness import is_busy
@@ -61,6 +61,10 @@ RULES: dict[type[on.Event], Callable[[Context, Any], None]] = {
     on.Aggregated: evaluating.aggregated,
     on.Evaluated: evaluating.evaluated,
     on.EvaluationFailed: evaluating.evaluation_failed,
+    on.DiskFilled: mishaps.disk_filled,
+    on.DiskHasRoom: mishaps.disk_has_room,
+    on.UpdateDamaged: mishaps.update_damaged,
+    on.ModelDamaged: mishaps.model_damaged,
     on.Tick: _tick,
 }
 

@@ -165,6 +165,34 @@ class EvaluationFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskFilled:
+    """The disk takes no more: effects are held, or uploads turned away, until it does."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskHasRoom:
+    """The disk takes all that was held, and more."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDamaged:
+    """An accepted update in the spool is not what its device sent any more."""
+
+    device: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDamaged:
+    """The run's theta or program is damaged; `fallback` is the newest theta that is sound, if that helps."""
+
+    reason: str
+    fallback: BlobRef | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; nothing else happened."""
 
@@ -190,5 +218,9 @@ Event: TypeAlias = (
     | AggregationFailed
     | Evaluated
     | EvaluationFailed
+    | DiskFilled
+    | DiskHasRoom
+    | UpdateDamaged
+    | ModelDamaged
     | Tick
 )

@@ -1,7 +1,7 @@
 """What operators do to a run, and what a new connection or a restart asks for."""
 
 from aggregator.coordinator import effects as do
-from aggregator.coordinator import evaluating, training
+from aggregator.coordinator import evaluating, mishaps, training
 from aggregator.coordinator import events as on
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.phases import Phase, RunOutcome
@@ -44,7 +44,7 @@ def resume(c: Context, _: on.ResumeRun) -> None:
     run = c.active_run()
     refuse_unless(run.paused is not None, f"run {run.run} is not paused")
     run.abandoned_in_a_row = 0
-    c.start_clock(run)
+    mishaps.go_on(c, run)
 
 
 def prepared(c: Context, event: on.Prepared) -> None:

@@ -20,6 +20,7 @@ class Participant(_State):
     examples: int = 0
     size: int = Field(default=0, description="bytes of the update")
     invited: bool = Field(default=False, description="joined after the announcement, by its inbox")
+    again: bool = Field(default=False, description="its accepted update was damaged: asked once more")
     validation: Metrics = Field(default_factory=dict)
     rejected: RejectReason | None = None
     declined: DeclineReason | None = None
@@ -141,6 +142,7 @@ class Run(_State):
     late: Late | None = None
     carried: list[Carried] = Field(default_factory=list, description="late updates for the next new model")
     declined: dict[str, LastingDecline] = Field(default_factory=dict, description="by device")
+    waits_for_disk: bool = Field(default=False, description="paused until the disk has room again")
     paused: str | None = Field(default=None, description="why, while it is paused")
     time_left_s: float | None = None
     complaint: str = Field(default="", description="of stop_when, about the newest evaluation")

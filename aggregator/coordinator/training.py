@@ -188,8 +188,9 @@ def invite_again(c: Context, device: str) -> None:
     if run is None or run.round is None or run.phase is not Phase.TRAINING:
         return
     part = run.round.cohort.get(device)
-    if part is not None and part.invited and part.outstanding and c.fleet.alive(device, c.now):
-        c.effects.append(do.Send(device, Invite(run=run.run, round=run.round.number)))
+    asked = part is not None and (part.invited or part.again) and part.outstanding
+    if part is not None and asked and c.fleet.alive(device, c.now):
+        c.effects.append(do.Send(device, Invite(run=run.run, round=run.round.number, again=part.again)))
 
 
 def _part(c: Context, device: str, offer: Offer) -> Participant | None:

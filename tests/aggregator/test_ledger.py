@@ -11,10 +11,12 @@ from typing import get_args
 import pytest
 
 from aggregator.ledger import Ledger
-from aggregator.ledger_schema import STATEMENTS
+from aggregator.ledger_schema import MIGRATIONS, STATEMENTS, VERSION
 from aggregator.records import (
     Decided,
     Declined,
+    Incident,
+    IncidentKind,
     Invited,
     Record,
     Reported,
@@ -26,14 +28,16 @@ from aggregator.records import (
     RunStarted,
     Transition,
     UpdateAccepted,
+    UpdateLost,
     UpdateRefused,
 )
 from broker.messages import BlobRef, DeclineReason, ReceiptOutcome, RejectReason
-from host.errors import ConfigError, StorageError
+from host.errors import ConfigError, NoRoomError, StorageError
 
 THETA = BlobRef(digest="a" * 64, size=4000, chunk_bytes=1024)
 PROGRAM = BlobRef(digest="b" * 64, size=2000, chunk_bytes=1024)
 STARTED = RunStarted("run", "digits", {"rounds": 5, "quorum": None}, seed=7, parent="older", request="0" * 16)
+DAMAGED = Incident(IncidentKind.DAMAGED, "run", 1, "spool/run/1/pi-1.update", "another digest")
 OPENED = RoundOpened("run", 1, ("pi-1", "pi-2"), target=2, quorum=1)
 
 
@@ -281,10 +285,73 @@ def test_a_ledger_of_a_newer_midge_is_refused(path: Path) -> None:
         Ledger(path)
 
 
+def first_version(path: Path) -> None:
+    """A ledger as the first midge wrote it, with a run in it."""
+    with closing(sqlite3.connect(path)) as writer:
+        writer.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1; COMMIT;")
+        writer.execute(
+            "INSERT INTO runs (run, task, settings, seed, started_unix_s) VALUES ('r', 't', '{}', 7, 1)"
+        )
+        writer.execute("INSERT INTO state VALUES ('snapshot', x'6f6c64')")
+        writer.commit()
+
+
+def shape(path: Path) -> list[tuple[str | int, ...]]:
+    with closing(sqlite3.connect(path)) as reader:
+        tables = reader.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+        return [*tables, *reader.execute("PRAGMA user_version").fetchall()]
+
+
+def test_an_older_ledger_is_brought_up_to_date_with_all_that_is_in_it(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
+    first_version(old)
+    with closing(Ledger(old, clock=lambda: 1000.0)) as ledger:
+        assert ledger.snapshot() == b"old"
+        assert [summary.run for summary in ledger.runs()] == ["r"]
+        ledger.commit([DAMAGED], None)
+        assert [row.subject for row in ledger.incidents()] == [DAMAGED.subject]
+    Ledger(new).close()
+    assert shape(old) == shape(new)
+
+
+def test_an_empty_file_of_version_0_becomes_a_ledger(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA user_version = 0")
+    with closing(Ledger(path)) as ledger:
+        ledger.commit([STARTED], b"state")
+    assert shape(path)[-1] == (VERSION,)
+
+
+def test_a_migration_that_fails_leaves_the_ledger_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_version(path)
+    before = shape(path)
+    broken = (*MIGRATIONS, "CREATE TABLE half (done); CREATE TABLE half (again);")
+    monkeypatch.setattr("aggregator.ledger_schema.MIGRATIONS", broken)
+    with pytest.raises(StorageError, match="already exists"):
+        Ledger(path)
+    assert shape(path) == before
+
+
+def test_a_lost_update_counts_no_more_and_may_come_again(ledger: Ledger) -> None:
+    ledger.commit([STARTED, OPENED, accepted()], b"")
+    ledger.commit([UpdateLost("run", 1, "pi-1", "c" * 64), DAMAGED], b"")
+    assert ledger.answer("run", 1, "pi-1", "c" * 16).outcome is ReceiptOutcome.LATE
+    ledger.commit([accepted(digest="d" * 64)], b"")
+    assert ledger.answer("run", 1, "pi-1", "d" * 16).outcome is ReceiptOutcome.ACCEPTED
+
+
+def test_a_session_is_above_one_that_was_seen_elsewhere(ledger: Ledger) -> None:
+    assert ledger.next_session(1000.0, above=5000) == 5001
+    assert ledger.next_session(1000.0) == 5002
+    assert ledger.session() == 5002
+
+
 def test_a_full_disk_leaves_the_last_commit(ledger: Ledger) -> None:
     ledger.commit([STARTED], b"small")
     ledger._connection.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(StorageError, match="free some space"):
+    with pytest.raises(NoRoomError, match="free some space"):
         ledger.commit([OPENED], bytes(1 << 20))
     assert ledger.snapshot() == b"small"
     assert ledger.rounds("run") == []

@@ -102,8 +102,8 @@ def test_room_is_bounded_by_the_free_disk_and_by_what_is_on_its_way(tmp_path: Pa
     status = os.statvfs(tmp_path)
     free = status.f_bavail * status.f_frsize - RESERVE_BYTES
     slack = 16 << 20
-    assert spool.room_for(free - slack)
-    assert not spool.room_for(free + slack)
+    assert spool.disk_has(free - slack)
+    assert not spool.disk_has(free + slack)
     with spool.incoming("run", 1, "pi-1", FIRST).open("wb") as file:
         file.truncate(free // 2)
-    assert not spool.room_for(free - slack)
+    assert not spool.disk_has(free - slack)

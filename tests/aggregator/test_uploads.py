@@ -1,4 +1,5 @@
 import hashlib
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from broker.layout import Layout
 from broker.messages import BlobRef, Grant, Offer, RejectReason
 from broker.update import DELTA, encode_update
 from host.errors import StorageError, WireError
+from host.files import is_no_room
 from host.loop import Jobs, Loop
 
 LAYOUT = Layout(trainable=((1000,),))
@@ -42,6 +44,7 @@ class Bench:
         self.spool = Spool(folder, 1 << 20)
         self.grants: list[tuple[str, Grant]] = []
         self.told: list[Event] = []
+        self.full: list[Exception] = []
         self.limits = limits
         self.now = 0.0
         self.begin()
@@ -54,6 +57,7 @@ class Bench:
             self.limits,
             lambda device, grant: self.grants.append((device, grant)),
             self.told.append,
+            self.full.append,
         )
         self.uploads.connected(self.now)
 
@@ -104,6 +108,15 @@ class Bench:
 
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*.*"))
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """While this lasts the process can write no file beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -333,3 +346,31 @@ def test_other_offers_of_a_device_wait_until_its_update_is_verified(bench: Bench
     assert bench.told == [UpdateReceived("a", offer_of(content))]
     bench.upload("a", other)
     assert bench.told[1:] == [UpdateReceived("a", offer_of(other))]
+
+
+def test_a_chunk_that_the_disk_does_not_take_is_told_and_asked_for_again(bench: Bench) -> None:
+    content = update()
+    bench.admit("a", offer_of(content))
+    with small_files(100):
+        bench.answer_grants("a", content)
+    assert [is_no_room(error) for error in bench.full] == [True, True], "a window of two"
+    assert bench.told == []
+    bench.now += 10.0
+    bench.uploads.lapsed(bench.now)
+    bench.answer_grants("a", content)
+    bench.settle()
+    assert bench.told == [UpdateReceived("a", offer_of(content))]
+
+
+def test_an_upload_for_which_the_disk_has_no_room_may_be_offered_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = update()
+    with monkeypatch.context() as small_disk:
+        small_disk.setattr("aggregator.spool.RESERVE_BYTES", 1 << 60)
+        bench.admit("a", offer_of(content))
+    (error,) = bench.full
+    assert is_no_room(error)
+    assert "free some space" in str(error)
+    bench.upload("a", content)
+    assert bench.told == [UpdateReceived("a", offer_of(content))]

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from broker.events import Acknowledged, Connected, Disconnected, Received, Refused, SessionEvent, Unreachable
+from broker.events import (
+    Acknowledged,
+    Connected,
+    Disconnected,
+    Received,
+    Refused,
+    SessionEvent,
+    TakenOver,
+    Unreachable,
+)
 from broker.messages import MAX_CHUNK_BYTES
 from broker.mosquitto import Mosquitto
 from broker.session import MAX_PACKET_BYTES, Session, Will
@@ -412,3 +421,24 @@ def test_connections_one_after_the_other_leave_nothing_open(device: BrokerSettin
         peer.session.stop()
     assert len(list(OPEN_FILES.iterdir())) == before
     assert threading.active_count() == threads
+
+
+def test_a_session_that_yields_ends_when_its_client_id_is_taken_over() -> None:
+    """Mosquitto 2.0 keeps the reason to itself; other brokers send it, as MQTT 5 wants."""
+    connack, taken_over = bytes.fromhex("2003000000"), bytes.fromhex("e0028e00")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = BrokerSettings(url=f"mqtt://127.0.0.1:{server.getsockname()[1]}")
+        inbox: Inbox[SessionEvent] = Inbox(100)
+        session = Session(settings, "first", inbox.put, will=None, subscriptions=(), yields=True)
+        session.start()
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(connack)
+            assert isinstance(inbox.get(20.0), Connected)
+            connection.sendall(taken_over)
+            event = inbox.get(20.0)
+    assert isinstance(event, TakenOver)
+    assert "taken over" in event.reason
+    session._thread.join(20.0)
+    assert not session._thread.is_alive(), "it does not connect again"

@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.names import ID_PATTERN
-from broker.topics import BLOB_CHUNK, FIELD_PATTERNS, PRESENCE, TREE, UPDATE_CHUNK, Branch, Role, Topics
+from broker.topics import (
+    BLOB_CHUNK,
+    FEDERATION,
+    FIELD_PATTERNS,
+    MONITOR_AGGREGATOR,
+    PRESENCE,
+    TREE,
+    UPDATE_CHUNK,
+    Branch,
+    Role,
+    Topics,
+)
 
 TOPICS = Topics("lab")
 BRANCHES = st.sampled_from(TREE)
@@ -78,9 +89,9 @@ def test_no_two_branches_share_a_topic() -> None:
     assert len(set(patterns)) == len(patterns)
 
 
-def test_nobody_reads_and_writes_a_branch_but_a_device_its_presence() -> None:
+def test_what_its_writer_reads_tells_it_of_another_under_its_name() -> None:
     both = [branch for branch in TREE if branch.writer in branch.readers]
-    assert both == [PRESENCE]
+    assert both == [FEDERATION, PRESENCE, MONITOR_AGGREGATOR]
 
 
 def test_what_tools_watch_is_json_and_nothing_else_is() -> None:

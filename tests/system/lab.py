@@ -39,7 +39,9 @@ Document = dict[str, Any]
 class Process:
     """One of our commands as a process with a log."""
 
-    def __init__(self, command: str, config: Path, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: str, config: Path, log: Path, environment: Mapping[str, str], *arguments: str
+    ) -> None:
         self.log = log
         with log.open("ab") as file:
             self._process = subprocess.Popen(
@@ -50,6 +52,7 @@ class Process:
                     str(config),
                     "--log-level",
                     "debug",
+                    *arguments,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -129,17 +132,24 @@ class Lab:
     # -- starting ---------------------------------------------------------------------------------
 
     def start_aggregator(
-        self, task: Path | str = TASK, *, environment: Mapping[str, str] | None = None, **settings: object
+        self,
+        task: Path | str = TASK,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        name: str = "aggregator",
+        client_id: str | None = None,
+        **settings: object,
     ) -> Process:
         """The aggregator, with one task `blobs`; `environment` can slow it down (see blobs_task.py)."""
-        path = self.folder / "aggregator.toml"
-        lines = {"folder": self.folder / "aggregator", "heartbeat_s": HEARTBEAT_S, **settings}
+        path = self.folder / f"{name}.toml"
+        lines = {"folder": self.folder / name, "heartbeat_s": HEARTBEAT_S, **settings}
+        broker = self.account("aggregator").model_copy(update={"client_id": client_id})
         path.write_text(
             "\n".join(f"{key} = {json.dumps(value, default=str)}" for key, value in lines.items())
             + f"\n[tasks.blobs]\nfile = {json.dumps(str(task))}\n"
-            + broker_table(self.account("aggregator"))
+            + broker_table(broker)
         )
-        return self._start("midge-aggregator", path, "aggregator", environment)
+        return self._start("midge-aggregator", path, name, environment, *arguments)
 
     def start_agent(
         self,
@@ -171,11 +181,16 @@ class Lab:
         return {device: self.start_agent(device, **settings) for device in devices or DEVICES}  # type: ignore[arg-type]
 
     def _start(
-        self, command: str, config: Path, name: str, environment: Mapping[str, str] | None = None
+        self,
+        command: str,
+        config: Path,
+        name: str,
+        environment: Mapping[str, str] | None = None,
+        *arguments: str,
     ) -> Process:
         search = os.pathsep.join(filter(None, (str(PLUGINS), os.environ.get("PYTHONPATH"))))
         every = {"PYTHONPATH": search, **(environment or {})}
-        process = Process(command, config, self.folder / f"{name}.log", every)
+        process = Process(command, config, self.folder / f"{name}.log", every, *arguments)
         self.processes.append(process)
         return process
 
