@@ -34,7 +34,7 @@ def run_command(
 ) -> int:
     """Run the verb that the command line names; every error ends as one line and an ExitCode.
 
-    A verb in `own` declares arguments of its own, and reads no settings.
+    A verb in `own` declares its arguments itself, with `declare_settings` among them if it reads settings.
     """
     given = _parser(name, description, verbs, own).parse_args(arguments)
     configure_logging(given.log_level, os.environ)
@@ -72,13 +72,14 @@ def _parser(
     commands = parser.add_subparsers(required=True, metavar="VERB")
     for word, (verb, what) in verbs.items():
         command = commands.add_parser(word, help=what)
-        own.get(word, _declare_settings)(command)
+        own.get(word, declare_settings)(command)
         command.add_argument("--log-level", choices=LEVELS, default="info")
         command.set_defaults(verb=verb)
     return parser
 
 
-def _declare_settings(command: argparse.ArgumentParser) -> None:
+def declare_settings(command: argparse.ArgumentParser) -> None:
+    """Let a verb read settings, see `read_settings`."""
     command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
     command.add_argument(
         "--set",
