@@ -28,12 +28,12 @@ class Disk:
             raise
         self.fault, self.failures = "", 0
 
-    def mended(self, now: float) -> bool:
-        """Whether a fault is over: what is on the disk could be written again."""
+    def mended(self, snapshot: Snapshot, now: float) -> bool:
+        """Whether a fault is over, and the snapshot on the disk."""
         if not self.fault or now < self._retry_at:
             return False
         try:
-            self.save(self._store.load(), now)
+            self.save(snapshot, now)
         except StorageError:
             return False
         return True

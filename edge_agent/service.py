@@ -20,6 +20,7 @@ from edge_agent.downloads import Downloads
 from edge_agent.lifecycle import Lifecycle
 from edge_agent.reading import read_message
 from edge_agent.settings import AgentSettings
+from edge_agent.snapshot import Snapshot
 from edge_agent.store import Store
 from edge_agent.surroundings import look_around
 from edge_agent.training import MODULE, Trainer, TrainerSaid
@@ -67,7 +68,7 @@ class Service:
         self._topics = settings.broker.topics
         self._inbox: Inbox[Happening] = Inbox(INBOX_LIMIT)
         self._session = self._new_session()
-        self._core = self._new_core()
+        self._core = self._new_core(store.load())
         self._downloads = Downloads(store, self._session, self._topics)
         self._uploads = Uploads(store, self._session, self._topics, settings.device)
         self._trainer = Trainer(settings, store, self._hear_trainer, trainer_module)
@@ -122,8 +123,8 @@ class Service:
             spread_s=RECONNECT_SPREAD_S,
         )
 
-    def _new_core(self) -> Lifecycle:
-        return Lifecycle(self._settings.device, self._birth, SystemRandom(), self._store.load())
+    def _new_core(self, snapshot: Snapshot) -> Lifecycle:
+        return Lifecycle(self._settings.device, self._birth, SystemRandom(), snapshot)
 
     def _heard_topics(self) -> list[str]:
         branches = (topics.FEDERATION, topics.ROUND, topics.INBOX, topics.PRESENCE)
@@ -162,7 +163,7 @@ class Service:
             self._vitals_at = now + VITALS_S
             self._measure_vitals()
             self._mend_overflow()
-            if self._disk.mended(now):
+            if self._disk.mended(self._core.snapshot(), now):
                 log.info("the state folder can be written to again")
                 self._hear_again()
             self._judge_availability()
@@ -296,7 +297,9 @@ class Service:
             log.error("%s; declining until it can be written to again", error)
         for part in (self._trainer, self._downloads, self._uploads):
             part.stop()
-        self._core = self._new_core()
+        # How far announcements have come, it must know to decline the newest; nothing is lost with it.
+        heard = self._core.snapshot().model_dump(include={"session", "sequence"})
+        self._core = self._new_core(self._store.load().model_copy(update=heard))
         self._judge_availability()
         if self._connection is not None:
             self._tell(events.Connected(self._connection))

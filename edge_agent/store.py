@@ -10,13 +10,11 @@ blobs/<digest>                whole blobs; beside them, those that are still arr
 """
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
 
 from pydantic import ValidationError
 
@@ -46,7 +44,8 @@ class Store:
         self.new_update = folder / "training.update"
         try:
             self._blobs.mkdir(parents=True, exist_ok=True)
-            self._lock = _open_lock(folder / "lock")
+            # Not for writing, so that an existing one can be locked on a read-only disk too.
+            self._lock = os.fdopen(os.open(folder / "lock", os.O_RDONLY | os.O_CREAT, 0o644))
         except OSError as error:
             raise StorageError(
                 f"state folder {folder} cannot be used: {error.strerror}; see state_folder"
@@ -198,13 +197,3 @@ def peek(folder: Path) -> Snapshot:
         return Snapshot()
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error}; look at the disk's health") from error
-
-
-def _open_lock(path: Path) -> TextIO:
-    """For writing, which makes the file; from a read-only disk for reading, which locks as well."""
-    try:
-        return path.open("w")
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-        return path.open()
