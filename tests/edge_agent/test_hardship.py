@@ -190,3 +190,33 @@ def test_what_is_said_of_availability_is_retained_for_who_comes_later(
         received = later.until(Received)
         assert received.retained
         assert decode(Presence, received.payload).unavailable is DeclineReason.PAUSED
+
+
+def test_a_round_syncs_the_card_ten_times_and_an_idle_agent_never(
+    aggregator: Aggregator, start: Callable[[Path], Agent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(number: int) -> None:
+        aggregator.announce("train", number)
+        aggregator.answer(aggregator.hear(OFFER, Offer), ReceiptOutcome.ACCEPTED)
+        alive(aggregator, AgentState.IDLE)
+        aggregator.announce(f"evaluate{number}", number, "evaluating")
+        aggregator.hear(REPORT, Report)
+
+    start(tmp_path / "state")
+    # The first one has the program, its speed and the aggregator's session to keep, too.
+    play(1)
+    synced: list[int] = []
+    real = os.fsync
+
+    def sync(descriptor: int) -> None:
+        synced.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    for _ in range(5):
+        aggregator.hear(HEARTBEAT, Heartbeat)
+    assert synced == []
+    play(2)
+    # The update and three snapshots, each with its folder, and both thetas: in a real run only one of them is new
+    # in a round, since the next one begins with what was evaluated.
+    assert len(synced) == 12

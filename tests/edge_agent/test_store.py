@@ -303,6 +303,12 @@ def test_what_is_on_the_disk_already_needs_no_room(store: Store, monkeypatch: py
     store.check_room([ref])
 
 
+def test_a_state_file_that_cannot_be_read_at_all_ends_the_agent(store: Store, folder: Path) -> None:
+    (folder / "state.json").mkdir()
+    with pytest.raises(StorageError, match="look at the disk's health"):
+        store.load()
+
+
 def test_a_read_only_folder_can_be_read_and_says_that_it_takes_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "card", 4 << 20) as disk:
         with closing(Store(disk.path)) as store:

@@ -15,9 +15,9 @@ SLOWLY = {"LAB_BATCH_S": "0.05"}
 
 def tell(lab: Lab, device: str, *arguments: str) -> str:
     """Run a verb of midge-agent on this device."""
-    command = [Path(sys.executable).with_name("midge-agent"), *arguments]
-    config = ["--config", lab.folder / f"{device}.toml"]
-    return subprocess.run([*command, *config], check=True, capture_output=True, text=True).stdout
+    command = str(Path(sys.executable).with_name("midge-agent"))
+    whole = [command, *arguments, "--config", str(lab.folder / f"{device}.toml")]
+    return subprocess.run(whole, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.timeout(240)
