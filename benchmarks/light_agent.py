@@ -176,9 +176,10 @@ def write_settings(path: Path, broker: BrokerSettings, **settings: JSON) -> None
 
 
 @contextlib.contextmanager
-def running_agent(config: Path, log: Path) -> Iterator[int]:
+def running_agent(config: Path, log: Path, **environment: str) -> Iterator[int]:
     command = [sys.executable, "-m", "edge_agent.main", "run", "--config", str(config)]
-    with log.open("wb") as file, subprocess.Popen(command, stderr=file) as process:
+    every = {**os.environ, **environment}
+    with log.open("wb") as file, subprocess.Popen(command, stderr=file, env=every) as process:
         try:
             yield process.pid
         finally:

@@ -193,6 +193,24 @@ class SignedAnnouncement(Message):
     signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
 
 
+class DeclineReason(Word):
+    """Why a device does not take part in a round."""
+
+    CONTRACT = "contract"
+    DATA = "data"
+    RUNTIME = "runtime"
+    PROGRAM = "program"
+    TRAINING_FAILED = "training-failed"
+    DISK = "disk"
+    NEEDS = "needs"
+    PAUSED = "paused"
+    HOURS = "hours"
+    HEAT = "heat"
+    THROTTLED = "throttled"
+    BATTERY = "battery"
+    MEMORY = "memory"
+
+
 class Presence(Message):
     """Retained: a birth (`online`), or a death from the will of the same connection."""
 
@@ -208,6 +226,10 @@ class Presence(Message):
     speeds: Speeds = Field(
         default_factory=dict, description="examples a second, measured, by digest of the training program"
     )
+    unavailable: DeclineReason | None = Field(
+        default=None, description="why it would decline any round now; said again when that changes"
+    )
+    detail: ShortText = Field(default="", description="the same as a sentence")
 
 
 class AgentState(Word):
@@ -246,18 +268,6 @@ class Offer(Message):
     metrics: Metrics = Field(default_factory=dict)
     validation: Metrics = Field(default_factory=dict)
     seconds: float = Field(default=0.0, ge=0, description="time spent training")
-
-
-class DeclineReason(Word):
-    """Why a device does not take part in a round."""
-
-    CONTRACT = "contract"
-    DATA = "data"
-    RUNTIME = "runtime"
-    PROGRAM = "program"
-    TRAINING_FAILED = "training-failed"
-    DISK = "disk"
-    NEEDS = "needs"
 
 
 class Report(Message):

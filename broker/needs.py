@@ -21,6 +21,7 @@ class Obstacle(StrEnum):
     MACHINE = "machine"
     TAGS = "tags"
     SPEED = "speed"
+    UNAVAILABLE = "unavailable"
     DECLINED = "declined"
     BACKS_OFF = "backs-off"
     BUSY = "busy"

@@ -68,7 +68,8 @@ class Session:
 
     One that `yields` ends when another client takes its client id over, instead of taking it back.
     `on_event` is called from the session's thread and must only enqueue. `publish`, `subscribe`,
-    `unsubscribe` and `stop` are for one owner's thread.
+    `unsubscribe` and `stop` are for one owner's thread. `spread_s` is the longest first pause after a
+    connection that held: what ended it may have ended those of a whole fleet.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class Session:
         will: Callable[[str], Will] | None,
         subscriptions: Sequence[tuple[str, int]],
         yields: bool = False,
+        spread_s: float = 0.0,
     ) -> None:
         self._yields = yields
         self._settings = settings
+        self._spread_s = spread_s
         self._name = name
         self._emit = on_event
         self._will = will
@@ -163,13 +166,9 @@ class Session:
             if self._stopping.is_set():
                 return
             attempt = 1 if accepted and time.monotonic() - began > HELD_S else attempt + 1
-            if self._stopping.wait(self._pause_s(attempt)):
+            spread_s = self._spread_s if accepted else 0.0
+            if self._stopping.wait(draw_pause_s(self._settings, attempt, spread_s)):
                 return
-
-    def _pause_s(self, attempt: int) -> float:
-        """Draw a pause (AWS architecture blog, "Exponential Backoff And Jitter", 2015: full jitter)."""
-        ceiling = self._settings.reconnect_min_s * 2.0 ** min(attempt, 32)
-        return random.uniform(0, min(ceiling, self._settings.reconnect_max_s))  # noqa: S311 - no secret
 
     def _connect_once(self, generation: int) -> bool:
         """Hold one connection until it ends, and report the end; True when the broker had accepted it."""
@@ -228,6 +227,20 @@ class Session:
             self._emit(Refused(reason, self._refusals))
         else:
             self._emit(Unreachable(reason))
+
+
+def longest_pause_s(settings: BrokerSettings, attempt: int, spread_s: float = 0.0) -> float:
+    """The ceiling of the random pause before an attempt, counted from 1; at least `spread_s`.
+
+    Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ (full jitter)
+    """
+    doubled = settings.reconnect_min_s * 2.0 ** min(attempt - 1, 32)
+    return min(max(doubled, spread_s), settings.reconnect_max_s)
+
+
+def draw_pause_s(settings: BrokerSettings, attempt: int, spread_s: float = 0.0) -> float:
+    """Draw that pause."""
+    return random.uniform(0, longest_pause_s(settings, attempt, spread_s))  # noqa: S311 - no secret
 
 
 @dataclass(slots=True)

@@ -16,6 +16,10 @@ class Backoff:
         self._random = random
         self._ceiling_s = FIRST_S
 
+    def within_s(self, window_s: float) -> float:
+        """A moment of a window in which the whole fleet does the same thing once."""
+        return self._random.uniform(0, window_s)
+
     def reset(self) -> None:
         """Start again with the shortest wait."""
         self._ceiling_s = FIRST_S

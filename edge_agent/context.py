@@ -17,7 +17,8 @@ from broker.messages import (
 from broker.needs import Misfit, find_misfit
 from broker.topics import PRESENCE, REPORT, Branch
 from edge_agent import effects as do
-from edge_agent.backoff import Backoff
+from edge_agent.availability import Availability
+from edge_agent.backoff import LONGEST_S, Backoff
 from edge_agent.duty import Duty, key_of
 from edge_agent.presence import OwnPresence
 from edge_agent.pulse import Pulse
@@ -72,6 +73,7 @@ class Context:
         self.presence = OwnPresence(birth)
         self.runtimes = birth.runtimes
         self.pulse = Pulse()
+        self.availability = Availability()
         self.duty = Duty(device)
         self.session = kept.session
         self.work: Work | None = None
@@ -81,6 +83,7 @@ class Context:
         self.offers, self.fetches = Backoff(random), Backoff(random)
         self.offer_at: float | None = None
         self.fetch_at: float | None = None
+        self.check_in_at: float | None = None
         self._changed = False
         self._effects: list[do.Effect] = []
 
@@ -110,7 +113,9 @@ class Context:
         return find_misfit(self._birth(), asked.needs, asked.program.digest)
 
     def _birth(self) -> Presence:
-        return self.presence.birth().model_copy(update={"speeds": self.kept.speeds})
+        hindrance = self.availability.hindrance
+        told = {} if hindrance is None else {"unavailable": hindrance.reason, "detail": hindrance.detail}
+        return self.presence.birth().model_copy(update={"speeds": self.kept.speeds, **told})
 
     # -- what changes ------------------------------------------------------------------------------
 
@@ -139,6 +144,18 @@ class Context:
         if self.online and self.state is UPLOADING:
             self.offers.reset()
             self.offer_at = self.now
+
+    def check_in_soon(self) -> None:
+        """Say again what a new aggregator may not know, some time within a heartbeat: a whole fleet does."""
+        if self.online and (self.report is not None or self.state is UPLOADING):
+            self.check_in_at = self.now + self.offers.within_s(min(self.pulse.interval_s, LONGEST_S))
+
+    def check_in_when_due(self) -> None:
+        """Say the last report, and offer what is pending."""
+        if self.check_in_at is not None and self.now >= self.check_in_at:
+            self.check_in_at = None
+            self.repeat_report()
+            self.offer_soon()
 
     def keep(self, **changes: object) -> None:
         """Change what must survive a restart: it is on the disk before anything else is done.
@@ -210,5 +227,6 @@ class Context:
         assert self.online == (connected and self.state is not DISPLACED)
         assert (self.offer_at is not None) == (self.online and self.state is UPLOADING)
         assert self.fetch_at is None or self.state is FETCHING
+        assert self.check_in_at is None or self.online
         assert not self._effects
         assert not self._changed

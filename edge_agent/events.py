@@ -17,6 +17,7 @@ from broker.messages import (
     Receipt,
 )
 from broker.names import Metrics
+from edge_agent.availability import Hindrance
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,13 @@ class VitalsMeasured:
 
 
 @dataclass(frozen=True)
+class AvailabilityJudged:
+    """Whether something hinders this device now from taking part in rounds."""
+
+    hindrance: Hindrance | None
+
+
+@dataclass(frozen=True)
 class TimerFired:
     """The time that `next_deadline` named has come."""
 
@@ -158,5 +166,6 @@ Event = (
     | TrainerDied
     | UpdateLost
     | VitalsMeasured
+    | AvailabilityJudged
     | TimerFired
 )

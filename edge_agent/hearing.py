@@ -11,6 +11,7 @@ def connected(c: Context, event: on.Connected) -> None:
     """Say who we are, and all that may have got lost with the last connection."""
     c.presence.connected(event.connection)
     c.pulse.start(c.now)
+    c.check_in_at = None
     if c.state is DISPLACED:
         c.enter(IDLE if c.kept.pending is None else UPLOADING)
     c.say_birth()
@@ -23,7 +24,7 @@ def disconnected(c: Context, _event: on.Disconnected) -> None:
     refuse_unless(c.presence.connection is not None, "not connected")
     c.presence.disconnected()
     c.pulse.stop()
-    c.offer_at = None
+    c.offer_at = c.check_in_at = None
 
 
 def presence_seen(c: Context, event: on.PresenceSeen) -> None:
@@ -35,6 +36,7 @@ def presence_seen(c: Context, event: on.PresenceSeen) -> None:
     elif verdict is Verdict.DISPLACED:
         c.drop_work(DISPLACED)
         c.pulse.stop()
+        c.check_in_at = None
         c.log(
             f"another machine (connection {event.presence.connection}) uses the id {c.device}: this one "
             "keeps quiet; give one of them another id",
@@ -56,8 +58,7 @@ def federation(c: Context, event: Federation) -> None:
     c.pulse.keep_rhythm(event.heartbeat_s, c.now)
     if event.session != c.session:
         c.session = event.session
-        c.repeat_report()
-        c.offer_soon()
+        c.check_in_soon()
 
 
 def announcement(c: Context, event: Announcement) -> None:
@@ -76,7 +77,8 @@ def announcement(c: Context, event: Announcement) -> None:
     if c.work is not None and not c.duty.still_wants(c.work.assignment, c.state):
         c.log(f"round {c.work.assignment.round} no longer wants our work: dropped")
         c.drop_work(IDLE)
-    c.offer_soon()
+    if c.check_in_at is None:
+        c.offer_soon()
 
 
 def invite(c: Context, event: Invite) -> None:

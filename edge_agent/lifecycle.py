@@ -55,6 +55,7 @@ RULES: dict[type[on.Event], Callable[[Context, Any], None]] = {
     Receipt: offering.receipt,
     on.UpdateLost: offering.update_lost,
     on.VitalsMeasured: _vitals_measured,
+    on.AvailabilityJudged: working.availability_judged,
     on.TimerFired: _timer_fired,
 }
 
@@ -81,6 +82,7 @@ class Lifecycle:
             RULES[type(event)](c, event)
         except IllegalEventError as illegal:
             return [do.Reject(str(illegal), illegal.warning)]
+        c.check_in_when_due()
         if c.state in STATES:
             STATES[c.state](c)
         if c.pulse.is_due(now) or (c.online and c.state is not before):
@@ -89,7 +91,7 @@ class Lifecycle:
 
     def next_deadline(self) -> float | None:
         """When a `TimerFired` is due if nothing else happens before."""
-        due = (self._c.pulse.next_at, self._c.offer_at, self._c.fetch_at)
+        due = (self._c.pulse.next_at, self._c.offer_at, self._c.fetch_at, self._c.check_in_at)
         return min((time for time in due if time is not None), default=None)
 
     def snapshot(self) -> Snapshot:

@@ -1,4 +1,4 @@
-"""The command midge-agent: run the agent, or check what it would run with."""
+"""The command midge-agent: run the agent, check what it would run with, or have it pause."""
 
 import argparse
 import logging
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from host.command_line import read_settings, run_command
+from host.command_line import declare_settings, read_settings, run_command
 from host.exits import ExitCode
 from host.notify import Notifier
 
@@ -23,9 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = {
         "run": (_run, "run the agent until it is stopped"),
         "check": (_check, "explain what is wrong, if anything"),
+        "pause": (_pause, "have the agent of this device take no part for a while"),
+        "resume": (_resume, "end a pause"),
+        "status": (_status, "say whether the agent runs, and whether it takes part now"),
         "try": (_try, "train a program on data that is here, without a broker"),
     }
-    own = {"try": _declare_try}
+    own = {"try": _declare_try, "pause": _declare_pause}
     return run_command("midge-agent", "Trains on this device's data.", verbs, arguments, own)
 
 
@@ -53,6 +56,43 @@ def _check(given: argparse.Namespace) -> ExitCode:
     from edge_agent.settings import AgentSettings  # noqa: PLC0415
 
     return check(read_settings(AgentSettings, given))
+
+
+def _declare_pause(parser: argparse.ArgumentParser) -> None:
+    declare_settings(parser)
+    parser.add_argument(
+        "--for", dest="for_s", type=_duration, metavar="TIME", help="such as 90s, 45m, 2h, 1d"
+    )
+
+
+def _duration(text: str) -> float:
+    from edge_agent.pausing import read_duration  # noqa: PLC0415
+
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _pause(given: argparse.Namespace) -> ExitCode:
+    from edge_agent.owner import pause  # noqa: PLC0415
+    from edge_agent.settings import AgentSettings  # noqa: PLC0415
+
+    return pause(read_settings(AgentSettings, given), given.for_s)
+
+
+def _resume(given: argparse.Namespace) -> ExitCode:
+    from edge_agent.owner import resume  # noqa: PLC0415
+    from edge_agent.settings import AgentSettings  # noqa: PLC0415
+
+    return resume(read_settings(AgentSettings, given))
+
+
+def _status(given: argparse.Namespace) -> ExitCode:
+    from edge_agent.owner import status  # noqa: PLC0415
+    from edge_agent.settings import AgentSettings  # noqa: PLC0415
+
+    return status(read_settings(AgentSettings, given))
 
 
 def _declare_try(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ class Pulse:
     """Beats while connected: in the federation's rhythm, and at once when asked to."""
 
     def __init__(self) -> None:
-        self._interval_s = DEFAULT_INTERVAL_S
+        self.interval_s = DEFAULT_INTERVAL_S
         self.next_at: float | None = None
         self.vitals = VitalsMeasured(0, None)
 
@@ -28,7 +28,7 @@ class Pulse:
 
     def keep_rhythm(self, interval_s: float, now: float) -> None:
         """Beat every so many seconds from now on."""
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         if self.next_at is not None:
             self.next_at = min(self.next_at, now + interval_s)
 
@@ -38,4 +38,4 @@ class Pulse:
 
     def has_beaten(self, now: float) -> None:
         """Wait an interval for the next one."""
-        self.next_at = now + self._interval_s
+        self.next_at = now + self.interval_s

@@ -11,32 +11,29 @@ from random import SystemRandom
 from broker import events as broker_events
 from broker import topics, wire
 from broker.advice import advised
-from broker.messages import (
-    AgentState,
-    Federation,
-    Grant,
-    Invite,
-    Message,
-    Presence,
-    Receipt,
-)
-from broker.messages import Inbox as InboxMessage
+from broker.messages import AgentState, Grant, Presence, Receipt
 from broker.session import Session, Will
-from broker.signing import unseal
 from edge_agent import effects, events
+from edge_agent.conditions import find_hindrance
+from edge_agent.disk import Disk
 from edge_agent.downloads import Downloads
 from edge_agent.lifecycle import Lifecycle
+from edge_agent.reading import read_message
 from edge_agent.settings import AgentSettings
+from edge_agent.snapshot import Snapshot
 from edge_agent.store import Store
+from edge_agent.surroundings import look_around
 from edge_agent.training import MODULE, Trainer, TrainerSaid
 from edge_agent.uploads import Uploads
 from edge_agent.vitals import measure
-from host.errors import ForgeryError, WireError
+from host.errors import ForgeryError, StorageError, WireError
 from host.exits import ExitCode
 from host.inbox import Inbox
 from host.notify import Notifier
 
 VITALS_S = 2.0
+# Of a fleet whose broker was restarted, so many seconds; well before the aggregator misses anybody.
+RECONNECT_SPREAD_S = 5.0
 # Two windows of chunks, and what else can come at once.
 INBOX_LIMIT = 256
 log = logging.getLogger(__name__)
@@ -65,11 +62,13 @@ class Service:
     ) -> None:
         self._settings = settings
         self._store = store
+        self._disk = Disk(store)
+        self._birth = birth
         self._notifier = notifier
         self._topics = settings.broker.topics
         self._inbox: Inbox[Happening] = Inbox(INBOX_LIMIT)
         self._session = self._new_session()
-        self._core = Lifecycle(settings.device, birth, SystemRandom(), store.load())
+        self._core = self._new_core(store.load())
         self._downloads = Downloads(store, self._session, self._topics)
         self._uploads = Uploads(store, self._session, self._topics, settings.device)
         self._trainer = Trainer(settings, store, self._hear_trainer, trainer_module)
@@ -84,6 +83,7 @@ class Service:
     def run(self) -> ExitCode:
         """Work until told to stop; raises ConfigError for unusable credentials, StorageError for the disk."""
         try:
+            self._judge_availability()
             self._session.start()
             log.info(
                 "%s of %s, broker %s", self._settings.device, self._topics.root, self._settings.broker.url
@@ -120,7 +120,11 @@ class Service:
             self._hear,
             will=self._death,
             subscriptions=[(topic, 1) for topic in self._heard_topics()],
+            spread_s=RECONNECT_SPREAD_S,
         )
+
+    def _new_core(self, snapshot: Snapshot) -> Lifecycle:
+        return Lifecycle(self._settings.device, self._birth, SystemRandom(), snapshot)
 
     def _heard_topics(self) -> list[str]:
         branches = (topics.FEDERATION, topics.ROUND, topics.INBOX, topics.PRESENCE)
@@ -159,6 +163,10 @@ class Service:
             self._vitals_at = now + VITALS_S
             self._measure_vitals()
             self._mend_overflow()
+            if self._disk.mended(self._core.snapshot(), now):
+                log.info("the state folder can be written to again")
+                self._hear_again()
+            self._judge_availability()
         if self._notifier.watchdog_s and now >= self._watchdog_at:
             self._watchdog_at = now + self._notifier.watchdog_s
             self._notifier.alive()
@@ -170,12 +178,20 @@ class Service:
         vitals = measure(pid for pid in (os.getpid(), self._trainer.pid) if pid is not None)
         self._tell(replace(vitals, bytes_up=self._uploads.bytes_up, bytes_down=self._downloads.bytes_down))
 
+    def _judge_availability(self) -> None:
+        trainer = [] if self._trainer.pid is None else [self._trainer.pid]
+        conditions = look_around(self._settings.state_folder, trainer, self._disk.fault)
+        self._tell(events.AvailabilityJudged(find_hindrance(conditions, self._settings)))
+
     def _mend_overflow(self) -> None:
         """Have the broker send again what it retains: orders may be among what found the inbox full."""
         if self._overflows != self._inbox.dropped:
             self._overflows = self._inbox.dropped
             self._note_drop("overflow", "more came at once than could be read, and was dropped")
-            self._session.subscribe([(topic, 1) for topic in self._heard_topics()])
+            self._hear_again()
+
+    def _hear_again(self) -> None:
+        self._session.subscribe([(topic, 1) for topic in self._heard_topics()])
 
     # What happens outside.
 
@@ -248,20 +264,12 @@ class Service:
 
     def _read(self, address: topics.Address, message: broker_events.Received) -> list[events.Event]:
         """Make events of a message; raises WireError."""
-        payload = message.payload
-        match address.branch:
-            case topics.BLOB_CHUNK:
-                digest, index = address.fields["digest"], int(address.fields["index"])
-                return [*self._downloads.chunk(digest, index, payload, time.monotonic())]
-            case topics.PRESENCE:
-                return [events.PresenceSeen(wire.decode(Presence, payload), message.retained)]
-            case topics.FEDERATION:
-                return [wire.decode(Federation, payload)]
-            case topics.ROUND:
-                return [unseal(message.topic, payload, self._settings.aggregator_key)]
-            case topics.INBOX:
-                return [_decode_inbox(payload)]
-        return []
+        if address.branch is topics.BLOB_CHUNK:
+            digest, index = address.fields["digest"], int(address.fields["index"])
+            return [*self._downloads.chunk(digest, index, message.payload, time.monotonic())]
+        told = read_message(address.branch, message, self._settings.aggregator_key)
+        # What an answer settles could not be kept now; it is given again when we offer again.
+        return [event for event in told if not (self._disk.fault and isinstance(event, Grant | Receipt))]
 
     def _note_drop(self, kind: str, text: str) -> None:
         """Count, and say it once a kind."""
@@ -276,11 +284,31 @@ class Service:
         waiting = deque(told)
         while waiting:
             before = self._core.state
-            for effect in self._core.handle(waiting.popleft(), time.monotonic()):
-                waiting.extend(self._do(effect))
+            try:
+                for effect in self._core.handle(waiting.popleft(), time.monotonic()):
+                    waiting.extend(self._do(effect))
+            except StorageError as error:
+                self._fall_back(error)
+                return
             if self._core.state is not before:
                 self._notifier.status(self._core.state)
                 log.info("%s -> %s", before, self._core.state)
+
+    def _fall_back(self, error: StorageError) -> None:
+        """Go on from what is on the disk, as after a crash, but connected, to say why we do nothing."""
+        first = self._disk.failures == 1
+        if first:
+            log.error("%s; declining until it can be written to again", error)
+        for part in (self._trainer, self._downloads, self._uploads):
+            part.stop()
+        # How far announcements have come, it must know to decline the newest; nothing is lost with it.
+        heard = self._core.snapshot().model_dump(include={"session", "sequence"})
+        self._core = self._new_core(self._store.load().model_copy(update=heard))
+        self._judge_availability()
+        if self._connection is not None:
+            self._tell(events.Connected(self._connection))
+            if first:
+                self._hear_again()
 
     @singledispatchmethod
     def _do(self, effect: effects.Effect) -> list[events.Event]:
@@ -288,7 +316,7 @@ class Service:
 
     @_do.register
     def _persist(self, effect: effects.Persist) -> list[events.Event]:
-        self._store.save(effect.snapshot)
+        self._disk.save(effect.snapshot, time.monotonic())
         return []
 
     @_do.register
@@ -339,10 +367,3 @@ class Service:
             self._note_drop("ignored", effect.reason)
         log.debug("ignored: %s", effect.reason)
         return []
-
-
-def _decode_inbox(payload: bytes) -> Invite | Grant | Receipt:
-    # The adapter takes unions as well, which type[M] cannot say.
-    message: Message = wire.decode(InboxMessage, payload)  # type: ignore[arg-type]
-    assert isinstance(message, Invite | Grant | Receipt)
-    return message

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from broker.names import ID_PATTERN, RESERVED_IDS, PublicKey
 from broker.settings import BrokerSettings
 from edge_agent.data.settings import DataSettings
+from edge_agent.hours import Span
 
 DEFAULT_STATE_FOLDER = Path("/var/lib/midge-agent")
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
@@ -39,6 +40,19 @@ class AgentSettings(BaseModel):
         default=600,
         gt=0,
         description="how long the trainer may take to load, for one step, or to evaluate a thousand examples",
+    )
+    hours: tuple[Span, ...] = Field(
+        default=(), max_length=16, description="when to take part, such as 22:00-06:00; without any: always"
+    )
+    max_temperature_c: float | None = Field(
+        default=None, gt=0, le=150, description="of the hottest zone; None: however hot"
+    )
+    decline_throttled: bool = Field(
+        default=True, description="take no part while a Raspberry Pi is throttled or its voltage is low"
+    )
+    min_battery: float = Field(default=0.2, ge=0, le=1, description="charge left, while nothing charges it")
+    min_free_memory_bytes: int = Field(
+        default=64 << 20, ge=0, description="memory that would be free without the trainer"
     )
 
     @field_validator("device")

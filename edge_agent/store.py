@@ -2,6 +2,7 @@
 
 lock                          held while an agent runs
 state.json                    the Snapshot
+paused.json                   the owner's pause, see `pausing`
 update-<transfer>.update      the pending update
 training.update               an update being written by the trainer
 optimizer-<run>.state         the optimizer's state, where a task keeps it
@@ -22,6 +23,7 @@ from edge_agent.snapshot import Snapshot
 from host.errors import StorageError
 from host.files import file_digest, publish_file, sync_file, write_atomic
 
+STATE = "state.json"
 MAX_STATE_BYTES = 256 << 10
 # What a download leaves free, for our state, an update, and all else that lives on the disk.
 SPARE_BYTES = 32 << 20
@@ -37,12 +39,13 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._state = folder / "state.json"
+        self._state = folder / STATE
         self._blobs = folder / "blobs"
         self.new_update = folder / "training.update"
         try:
             self._blobs.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
+            # Not for writing, so that an existing one can be locked on a read-only disk too.
+            self._lock = os.fdopen(os.open(folder / "lock", os.O_RDONLY | os.O_CREAT, 0o644))
         except OSError as error:
             raise StorageError(
                 f"state folder {folder} cannot be used: {error.strerror}; see state_folder"
@@ -66,7 +69,9 @@ class Store:
         leftovers = [*self._folder.glob("update-*.update"), *self._folder.glob(".*.tmp"), self.new_update]
         for leftover in leftovers:
             if leftover != pending:
-                leftover.unlink(missing_ok=True)
+                # On a disk that takes nothing they stay; they are in nobody's way there.
+                with contextlib.suppress(OSError):
+                    leftover.unlink(missing_ok=True)
         return snapshot
 
     def save(self, snapshot: Snapshot) -> None:
@@ -150,15 +155,11 @@ class Store:
 
     def _read(self) -> Snapshot:
         try:
-            with self._state.open("rb") as file:
-                return Snapshot.model_validate_json(file.read(MAX_STATE_BYTES))
-        except FileNotFoundError:
-            return Snapshot()
-        except OSError as error:
-            raise StorageError(f"{self._state} cannot be read: {error}; look at the disk's health") from error
+            return peek(self._folder)
         except ValidationError as error:
             aside = self._state.with_name(f"{self._state.name}.damaged")
-            self._state.replace(aside)
+            with contextlib.suppress(OSError):
+                self._state.replace(aside)
             fault = error.errors(include_url=False)[0]
             log.warning("state file is damaged (%s), put aside as %s: starting fresh", fault["msg"], aside)
             return Snapshot()
@@ -174,3 +175,25 @@ class Store:
                 return snapshot
         log.warning("update of round %s is gone from %s: nothing is offered", pending.round, path)
         return snapshot.model_copy(update={"pending": None})
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether an agent runs with this folder."""
+    with contextlib.suppress(OSError), (folder / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def peek(folder: Path) -> Snapshot:
+    """Look at the snapshot of an agent that may run; raises StorageError, ValidationError where damaged."""
+    path = folder / STATE
+    try:
+        with path.open("rb") as file:
+            return Snapshot.model_validate_json(file.read(MAX_STATE_BYTES))
+    except FileNotFoundError:
+        return Snapshot()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error}; look at the disk's health") from error

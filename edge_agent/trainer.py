@@ -5,13 +5,14 @@ the latter two by `progress` in between, and `train` by one `measured`. TensorFl
 them that needs it.
 """
 
+import contextlib
 import errno
 import math
 import resource
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +35,7 @@ from edge_agent.runtimes.order import rows_in_all
 from edge_agent.runtimes.registry import create
 from host.children import Emit, Json, serve
 from host.errors import ConfigError, DataError, WireError
-from host.files import publish_file, sync_file, write_atomic
+from host.files import publish_file, sync_file
 
 MAX_DETAIL = 300
 
@@ -115,8 +116,7 @@ class Trainer:
         telling.end()
         delta, size = _delta(before, trained.theta), request.settings.batch_size
         validation = evaluate(runtime, trained.theta, examples.validation, size, telling.again)
-        write_atomic(request.update, encode_update(layout.digest, {DELTA: delta}))
-        _write_state(request, trained.optimizer)
+        _write(request, encode_update(layout.digest, {DELTA: delta}), trained.optimizer)
         return {
             "event": "trained",
             "examples": int(trained.examples),
@@ -190,14 +190,25 @@ def _read_state(request: TrainRequest) -> list[AnyArray]:
         return []
 
 
-def _write_state(request: TrainRequest, arrays: Sequence[AnyArray]) -> None:
-    """Keep it, when that is asked for."""
-    if request.settings.optimizer_state == "keep":
-        temporary = request.state.with_name(f".{request.state.name}.tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, *arrays)
-        sync_file(temporary)
-        publish_file(temporary, request.state)
+def _write(request: TrainRequest, update: Iterable[bytes], optimizer: Sequence[AnyArray]) -> None:
+    """Write the update, which the agent syncs when it takes it, and the optimizer's state if that is kept.
+
+    Of what the disk has no room for nothing is left.
+    """
+    temporary = request.state.with_name(f".{request.state.name}.tmp")
+    try:
+        with request.update.open("wb") as file:
+            file.writelines(update)
+        if request.settings.optimizer_state == "keep":
+            with temporary.open("wb") as file:
+                np.savez(file, *optimizer)
+            sync_file(temporary)
+            publish_file(temporary, request.state)
+    except OSError:
+        for path in (request.update, temporary):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _finite(metrics: MetricSums) -> dict[str, tuple[float, float]]:
@@ -235,7 +246,7 @@ def _reason(error: Exception) -> DeclineReason:
             return DeclineReason.PROGRAM
         case ConfigError():
             return DeclineReason.RUNTIME
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EIO):
             return DeclineReason.DISK
     return DeclineReason.TRAINING_FAILED
 

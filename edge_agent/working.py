@@ -3,6 +3,7 @@
 from broker.messages import MAX_PROGRAM_BYTES, Assignment, AssignmentPhase, DeclineReason, Report
 from edge_agent import effects as do
 from edge_agent import events as on
+from edge_agent.availability import Hindrance
 from edge_agent.context import Context, IllegalEventError, Work
 from edge_agent.duty import key_of
 from edge_agent.seeds import derive_seed
@@ -16,7 +17,7 @@ def begin_what_is_asked(c: Context) -> None:
     asked = c.duty.asked(c.kept)
     if asked is None:
         return
-    hindrance = _hindrance(c, asked)
+    hindrance = _find_hindrance(c, asked)
     if hindrance is None:
         _begin(c, asked)
     elif asked.phase is AssignmentPhase.TRAINING:
@@ -24,16 +25,38 @@ def begin_what_is_asked(c: Context) -> None:
     # Evaluating names nobody: whom the task cannot use leaves it to the others, and is not waited for.
 
 
-def _hindrance(c: Context, asked: Assignment) -> tuple[DeclineReason, str] | None:
+def availability_judged(c: Context, event: on.AvailabilityJudged) -> None:
+    """Leave training to others while something hinders us; an evaluation is begun again if there is time."""
+    if not c.availability.judged(event.hindrance, c.now):
+        return
+    hindrance, busy = c.availability.hindrance, c.state in {TRAINING, EVALUATING}
+    c.log(f"not available, {hindrance.reason}: {hindrance.detail}" if hindrance else "available again")
+    if c.online:
+        c.say_birth()
+    if hindrance is None:
+        return
+    if c.work is not None and c.work.assignment.phase is AssignmentPhase.TRAINING:
+        c.decline(c.work.assignment, *hindrance)
+    elif c.work is not None:
+        c.drop_work(IDLE)
+    if not busy:
+        # One that is kept warm takes memory that somebody else may be short of.
+        c.add(do.StopTraining())
+
+
+def _find_hindrance(c: Context, asked: Assignment) -> Hindrance | None:
     """Why we cannot do what is asked; found before anything is fetched."""
     if asked.runtime not in c.runtimes:
         here = ", ".join(c.runtimes) or "none"
-        return DeclineReason.RUNTIME, f"its runtime {asked.runtime} is not installed; there is: {here}"
+        return Hindrance(
+            DeclineReason.RUNTIME, f"its runtime {asked.runtime} is not installed; there is: {here}"
+        )
     if asked.program.size > MAX_PROGRAM_BYTES:
         detail = f"program of {asked.program.size} bytes, at most {MAX_PROGRAM_BYTES} are read"
-        return DeclineReason.PROGRAM, detail
-    lacking = c.misfit(asked)
-    return lacking and (DeclineReason.NEEDS, lacking.why)
+        return Hindrance(DeclineReason.PROGRAM, detail)
+    if (lacking := c.misfit(asked)) is not None:
+        return Hindrance(DeclineReason.NEEDS, lacking.why)
+    return c.availability.hindrance
 
 
 def _begin(c: Context, asked: Assignment) -> None:

@@ -96,6 +96,8 @@ def _judge(name: str, device: Device, run: Run) -> Misfit | None:
     if runtime not in birth.runtimes:
         only = f", only {', '.join(birth.runtimes)}" if birth.runtimes else ""
         return Misfit(Obstacle.RUNTIME, f"has no runtime {runtime}{only}")
+    if birth.unavailable is not None:
+        return Misfit(Obstacle.UNAVAILABLE, f"not available, {birth.unavailable}: {birth.detail}")
     declined = run.declined.get(name)
     lacking = find_misfit(birth, run.model.needs, run.model.program.digest)
     if lacking is None and declined is not None and declined.connection == birth.connection:

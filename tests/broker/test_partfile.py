@@ -1,8 +1,10 @@
+import contextlib
 import hashlib
 import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -135,6 +137,28 @@ def test_one_file_without_the_other_is_not_resumed(tmp_path: Path, name: str) ->
     filled(tmp_path / "blob", 0)
     (tmp_path / name).unlink()
     assert PartFile(tmp_path / "blob", REF).missing(1) == [0]
+
+
+@given(part=st.integers(0, len(CONTENT)), torn=st.integers(0, len(CONTENT)), marks=st.integers(0, 60))
+def test_a_download_torn_by_a_power_cut_ends_with_the_right_content(
+    tmp_path_factory: pytest.TempPathFactory, part: int, torn: int, marks: int
+) -> None:
+    """Either file may end at any byte, and what stands behind another byte may never have been written."""
+    path = tmp_path_factory.mktemp("blobs") / "blob"
+    before = PartFile(path, REF)
+    for index in range(4):
+        before.write(index, chunk(index))
+    written, kept = path.with_name("blob.part"), path.with_name("blob.map")
+    written.write_bytes(written.read_bytes()[:torn].ljust(4 * CHUNK, b"\0")[:part])
+    kept.write_bytes(kept.read_bytes()[:marks])
+    for _ in range(2):
+        resumed = PartFile(path, REF)
+        for index in resumed.missing(REF.chunks):
+            resumed.write(index, chunk(index))
+        with contextlib.suppress(WireError):
+            resumed.finish()
+            break
+    assert path.read_bytes() == CONTENT
 
 
 def test_a_wrong_digest_starts_anew(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from broker.events import (
 )
 from broker.messages import MAX_CHUNK_BYTES
 from broker.mosquitto import Mosquitto
-from broker.session import MAX_PACKET_BYTES, Session, Will
+from broker.session import MAX_PACKET_BYTES, Session, Will, draw_pause_s, longest_pause_s
 from broker.settings import BrokerSettings
 from broker.topics import FEDERATION, HEARTBEAT, INBOX, OFFER, PRESENCE, Topics
 from host.errors import ConfigError
@@ -372,11 +372,22 @@ def test_a_session_that_was_never_started_can_be_stopped(device: BrokerSettings)
 
 def test_pauses_are_jittered_and_bounded(device: BrokerSettings) -> None:
     settings = device.model_copy(update={"reconnect_min_s": 0.5, "reconnect_max_s": 8.0})
-    session = Session(settings, "pi-1", print, will=lambda _: Will("w", b""), subscriptions=[])
-    for attempt, ceiling in ((1, 1.0), (2, 2.0), (4, 8.0), (5, 8.0), (10_000, 8.0)):
-        pauses = [session._pause_s(attempt) for _ in range(300)]
+    for attempt, ceiling in ((1, 0.5), (2, 1.0), (4, 4.0), (5, 8.0), (6, 8.0), (10_000, 8.0)):
+        assert longest_pause_s(settings, attempt) == ceiling
+        pauses = [draw_pause_s(settings, attempt) for _ in range(300)]
         assert 0 <= min(pauses) < ceiling / 4
         assert ceiling * 3 / 4 < max(pauses) <= ceiling
+
+
+def test_after_a_connection_that_held_a_fleet_spreads_wider(device: BrokerSettings) -> None:
+    settings = device.model_copy(update={"reconnect_min_s": 0.5, "reconnect_max_s": 60.0})
+    pauses = sorted(draw_pause_s(settings, 1, 5.0) for _ in range(500))
+    # Of 500 devices, no tenth of the window has more than about twice its share.
+    shares = [sum(begin <= pause < begin + 0.5 for pause in pauses) for begin in (i / 2 for i in range(10))]
+    assert sum(shares) == 500
+    assert max(shares) < 100
+    assert longest_pause_s(settings, 5, 5.0) == 8.0
+    assert longest_pause_s(settings.model_copy(update={"reconnect_max_s": 2.0}), 1, 5.0) == 2.0
 
 
 def test_the_broker_keeps_what_is_larger_than_any_message_from_us(

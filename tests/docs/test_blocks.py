@@ -38,7 +38,7 @@ LANGUAGES = {"python", "toml", "console", "ini", "text", "mermaid"}
 NOT_RUN = {
     "has tests of its own": 2,
     "needs a broker and the files above": 1,
-    "needs a device": 1,
+    "needs a device": 2,
     "needs a running federation": 6,
     "needs a trained model": 1,
     "needs sudo": 1,

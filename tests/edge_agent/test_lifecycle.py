@@ -304,6 +304,7 @@ def test_an_update_whose_run_is_gone_is_offered_until_it_is_answered(world: Worl
     world.tell(announcement(2, None))
     assert world.said(topics.OFFER) == [PENDING]
     world.tell(federation(20))
+    world.wait()
     assert world.said(topics.OFFER) == [PENDING]
     world.tell(receipt("unknown-run"))
     assert state(world) == "idle"
@@ -373,6 +374,8 @@ def test_a_report_made_while_disconnected_is_said_on_connect_and_in_a_new_sessio
     world.tell(events.Connected(OURS))
     assert world.said(topics.REPORT) == report
     world.tell(federation(11))
+    assert world.said(topics.REPORT) == []
+    world.wait()
     assert world.said(topics.REPORT) == report
     world.tell(announcement(1, assignment(2), session=11), events.Disconnected(), events.Connected(LATER))
     assert world.said(topics.REPORT) == []

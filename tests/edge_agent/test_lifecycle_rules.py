@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from broker import topics
 from broker.messages import BlobRef, DeclineReason, Invite, Presence
 from edge_agent import effects, events
+from edge_agent.availability import Hindrance
 from edge_agent.lifecycle import Lifecycle
 from edge_agent.presence import REMEMBERED_CONNECTIONS
 from edge_agent.snapshot import Snapshot
@@ -33,6 +34,9 @@ UPDATES = st.sampled_from([blob("4"), blob("6")])
 JOBS = st.integers(0, 3)
 PHASES = st.sampled_from(["training", "training", "evaluating", "paused"])
 COHORTS = st.sampled_from([None, None, (DEVICE,), ("pi-2",)])
+HINDRANCES = st.none() | st.sampled_from(
+    [Hindrance(DeclineReason.PAUSED, "for 2 h"), Hindrance(DeclineReason.HEAT, "90 °C")]
+)
 BLOBS = st.sampled_from([PROGRAM, THETA, NEW_THETA])
 
 
@@ -54,6 +58,7 @@ class AgentRules(RuleBasedStateMachine):
                     assert self.persisted.pending == message
                 case effects.Train(job) | effects.Evaluate(job):
                     assert self.persisted.pending is None
+                    assert self.world.core._c.availability.hindrance is None
                     assert job > self.jobs
                     self.jobs = job
                 case effects.DeleteUpdate():
@@ -134,6 +139,10 @@ class AgentRules(RuleBasedStateMachine):
     @rule(behind=JOBS, speed=st.floats(0, 100))
     def measure(self, behind: int, speed: float) -> None:
         self.tell(events.SpeedMeasured(self.jobs - behind, speed))
+
+    @rule(hindrance=HINDRANCES)
+    def judge(self, hindrance: Hindrance | None) -> None:
+        self.tell(events.AvailabilityJudged(hindrance))
 
     @rule(update=UPDATES)
     def lose(self, update: BlobRef) -> None:

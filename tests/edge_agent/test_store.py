@@ -9,11 +9,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.messages import BlobRef, Offer
 from edge_agent.snapshot import RoundKey, Snapshot
-from edge_agent.store import SPARE_BYTES, Store
+from edge_agent.store import SPARE_BYTES, FolderInUseError, Store
 from host.errors import StorageError
+from tests.edge_agent.small_disk import small_disk
 
 CONTENT = bytes(range(256)) * 10
 
@@ -93,6 +96,43 @@ def test_a_damaged_state_file_is_put_aside_and_all_starts_fresh(
     assert (folder / "state.json.damaged").read_bytes() == content
     assert not (folder / "state.json").exists()
     assert "put aside" in caplog.text
+
+
+@given(length=st.integers(0, 2000))
+def test_a_state_file_cut_short_at_any_byte_is_whole_or_put_aside(
+    tmp_path_factory: pytest.TempPathFactory, length: int
+) -> None:
+    folder = tmp_path_factory.mktemp("state")
+    with closing(Store(folder)) as store:
+        saved = pending(taken(store))
+        store.save(saved)
+    whole = (folder / "state.json").read_bytes()
+    (folder / "state.json").write_bytes(whole[:length])
+    loaded = reload(folder)
+    if length >= len(whole):
+        assert loaded == saved
+        return
+    assert loaded == Snapshot()
+    assert (folder / "state.json.damaged").read_bytes() == whole[:length]
+    assert not list(folder.glob("*.update"))
+    with closing(Store(folder)) as store:
+        again = pending(taken(store))
+        store.save(again)
+    assert reload(folder) == again
+
+
+@given(length=st.integers(0, 2000))
+def test_a_state_file_that_was_being_written_leaves_the_one_before(
+    tmp_path_factory: pytest.TempPathFactory, length: int
+) -> None:
+    folder = tmp_path_factory.mktemp("state")
+    with closing(Store(folder)) as store:
+        saved = pending(taken(store))
+        store.save(saved)
+    whole = (folder / "state.json").read_bytes()
+    (folder / ".state.json.tmp").write_bytes(whole[:length])
+    assert reload(folder) == saved
+    assert not list(folder.glob(".*.tmp"))
 
 
 def test_a_state_file_without_its_update_offers_nothing(
@@ -261,6 +301,31 @@ def test_what_is_on_the_disk_already_needs_no_room(store: Store, monkeypatch: py
         os.fsync(file.fileno())
     monkeypatch.setattr("edge_agent.store.SPARE_BYTES", 1 << 60)
     store.check_room([ref])
+
+
+def test_a_state_file_that_cannot_be_read_at_all_ends_the_agent(store: Store, folder: Path) -> None:
+    (folder / "state.json").mkdir()
+    with pytest.raises(StorageError, match="look at the disk's health"):
+        store.load()
+
+
+def test_a_read_only_folder_can_be_read_and_says_that_it_takes_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "card", 4 << 20) as disk:
+        with closing(Store(disk.path)) as store:
+            saved = pending(taken(store))
+            store.save(saved)
+            store.new_update.write_bytes(b"left over")
+        disk.make_read_only()
+        with closing(Store(disk.path)) as store:
+            assert store.load() == saved
+            with pytest.raises(FolderInUseError):
+                Store(disk.path)
+            with pytest.raises(StorageError, match="Read-only"):
+                store.save(Snapshot())
+        disk.make_writable()
+        (disk.path / "state.json").write_text("{")
+        disk.make_read_only()
+        assert reload(disk.path) == Snapshot()
 
 
 def test_unfinished_files_are_swept(store: Store, folder: Path) -> None:

@@ -12,6 +12,7 @@ from broker.layout import Layout
 from broker.program import Program
 from broker.update import DELTA, open_update
 from host.children import Child
+from tests.edge_agent.small_disk import small_disk
 
 WAIT_S = 60
 MEMORY_BYTES = 8 << 30
@@ -22,6 +23,8 @@ Json = dict[str, Any]
 
 # A runtime as a user may write it: theta moves by the mean of the inputs, the rest is for the tests.
 STEPPER = """
+import os
+import pathlib
 import sys
 import numpy as np
 from edge_agent.runtimes.base import Trained
@@ -35,6 +38,10 @@ class Stepper:
             bytearray(1 << 50)
         if self.program == "raise":
             raise RuntimeError("first line\\nthe point\\n [[node]] [Op:it]")
+        if self.program.startswith("remove "):
+            pathlib.Path(self.program[7:]).unlink()
+        if self.program.startswith("tear "):
+            os.truncate(self.program[5:], 100)
         if self.program == "look up":
             return {}["momentum"]
         progress(0.5)
@@ -273,6 +280,44 @@ def test_a_setting_that_the_runtime_does_not_know_is_declined_before_it_trains(
     assert "runtime 'stepper' does not know clip_norm, proximal: " in answer["detail"]
     assert not (tmp_path / "update").exists()
     assert trainer.ask(request_ | {"settings": {"proximal": 0.0}})["event"] == "trained"
+
+
+@pytest.mark.parametrize("verb", ["remove", "tear"])
+def test_data_that_goes_while_it_is_trained_on_costs_the_next_round(
+    trainer: Trainer, request_: Json, tmp_path: Path, verb: str
+) -> None:
+    before = trainer.ask(request_)
+    write_program(tmp_path, f"{verb} {tmp_path / 'data.npz'}")
+    assert trainer.ask(request_)["examples"] == before["examples"]
+    write_program(tmp_path)
+    answer = trainer.ask(request_)
+    assert (answer["event"], answer["reason"]) == ("failed", "data")
+    assert "data.npz" in answer["detail"]
+    np.savez(tmp_path / "data.npz", x=np.ones((40, 2)), y=np.ones(40))
+    assert trainer.ask(request_)["event"] == "trained"
+
+
+@pytest.mark.parametrize(
+    "kept", [["update"], ["state"], ["update", "state"]], ids=["update", "state", "both"]
+)
+def test_an_update_or_state_that_finds_no_room_is_declined_for_the_disk_and_leaves_nothing(
+    trainer: Trainer, request_: Json, tmp_path: Path, kept: list[str]
+) -> None:
+    with small_disk(tmp_path / "card", 1 << 20) as disk:
+        on_card = {name: str(disk.path / name) for name in kept}
+        asked = request_ | on_card | {"settings": {"optimizer_state": "keep"}}
+        disk.fill()
+        answer = trainer.ask(asked)
+        assert (answer["event"], answer["reason"]) == ("failed", "disk")
+        assert "No space left" in answer["detail"]
+        assert [path.name for path in disk.path.iterdir()] == ["filler"]
+        assert not Path(asked["update"]).exists()
+        disk.empty()
+        assert trainer.ask(asked)["event"] == "trained"
+        disk.make_read_only()
+        answer = trainer.ask(asked)
+        assert (answer["event"], answer["reason"]) == ("failed", "disk")
+        assert "Read-only" in answer["detail"]
 
 
 def test_keras_trains_in_the_child(trainer: Trainer, request_: Json, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from edge_agent.events import Fetched, FetchFailed, FetchFault, UpdateLost
 from edge_agent.store import Store
 from edge_agent.uploads import MAX_IN_FLIGHT, Uploads
 from tests.broker.peer import Peer
+from tests.edge_agent.small_disk import small_disk
 
 CONTENT = bytes(range(251)) * 200
 REF = BlobRef(digest=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT), chunk_bytes=1024)
@@ -192,3 +193,28 @@ def test_a_disk_that_fills_up_gets_back_what_had_arrived(
     assert isinstance(outcome, FetchFailed)
     assert outcome.fault is FetchFault.STORAGE
     assert not list(store.blob(REF).parent.iterdir())
+
+
+def test_a_card_that_fills_up_or_fails_in_the_middle_of_a_download_fails_the_blob(
+    device: Peer, topics: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.store.SPARE_BYTES", 0)
+    with small_disk(tmp_path / "card", 1 << 20) as disk, closing(Store(disk.path)) as store:
+        downloads = Downloads(store, device.session, topics)
+        for spoil, mend in ((disk.fill, disk.empty), (disk.make_read_only, disk.make_writable)):
+            assert downloads.fetch([REF], 0) == []
+            assert downloads.chunk(REF.digest, 0, CONTENT[:1024], 0) == []
+            spoil()
+            outcomes = [outcome for index in range(1, REF.chunks) for outcome in give(downloads, index)]
+            assert [type(outcome) for outcome in outcomes] == [FetchFailed]
+            assert isinstance(outcomes[0], FetchFailed)
+            assert outcomes[0].fault is FetchFault.STORAGE
+            mend()
+            assert downloads.fetch([REF], 0) == []
+            outcomes = [outcome for index in range(REF.chunks) for outcome in give(downloads, index)]
+            assert outcomes == [Fetched(REF.digest)]
+            store.blob(REF).unlink()
+
+
+def give(downloads: Downloads, index: int) -> list[Outcome]:
+    return downloads.chunk(REF.digest, index, CONTENT[index * 1024 : (index + 1) * 1024], 0)

@@ -46,6 +46,7 @@ lives = st.integers(3, 4)
 # A connection that no rule draws: whoever declined for good may have been mended.
 MENDED = 5
 SPEED = 50.0
+PASSING = (DeclineReason.PAUSED, DeclineReason.HEAT)
 run_settings = st.builds(
     RunSettings,
     rounds=st.integers(1, 3),
@@ -161,10 +162,10 @@ class Anything(RuleBasedStateMachine):
 
     # -- devices -------------------------------------------------------------------------------------
 
-    @rule(device=devices, life=lives, slow=st.booleans())
-    def birth(self, device: str, life: int, slow: bool) -> None:  # noqa: FBT001 - drawn by name
-        speeds = {PROGRAM.digest: SPEED / 2} if slow else {}
-        self.tell(on.DevicePresence(device, birth(device, life).model_copy(update={"speeds": speeds})))
+    @rule(device=devices, life=lives, slow=st.booleans(), unavailable=st.sampled_from([None, *PASSING]))
+    def birth(self, device: str, life: int, slow: bool, unavailable: DeclineReason | None) -> None:  # noqa: FBT001 - drawn by name
+        says = {"speeds": {PROGRAM.digest: SPEED / 2} if slow else {}, "unavailable": unavailable}
+        self.tell(on.DevicePresence(device, birth(device, life).model_copy(update=says)))
 
     @rule(device=devices, life=lives, retained=st.booleans())
     def death(self, device: str, life: int, retained: bool) -> None:  # noqa: FBT001 - drawn by name

@@ -17,6 +17,7 @@ from tests.aggregator.coordinator.world import (
     theta,
 )
 
+PAUSED = {"unavailable": DeclineReason.PAUSED, "detail": "paused by its owner for 2 h"}
 SLOW = {"speeds": {PROGRAM.digest: 12.0}}
 
 
@@ -46,8 +47,9 @@ def decline(world: World, device: str, reason: DeclineReason, detail: str = "") 
         ({"examples": 0}, {}, "holds no examples"),
         ({}, {"tags": ("indoor",)}, "lacks tag indoor"),
         (SLOW, {"examples_per_s": 50.0}, "trains 12 examples/s, the task needs 50"),
+        (PAUSED, {}, "not available, paused: paused by its owner for 2 h"),
     ],
-    ids=["runtime", "no runtime", "examples", "need", "speed"],
+    ids=["runtime", "no runtime", "examples", "need", "speed", "paused"],
 )
 def test_a_device_that_does_not_fit_is_not_selected_and_it_is_said_why(
     birth: dict[str, object], needs: dict[str, object], expected: str
@@ -58,6 +60,50 @@ def test_a_device_that_does_not_fit_is_not_selected_and_it_is_said_why(
     assert world.phase() is Phase.WAITING
     assert why(world, "a") == expected
     assert fit(world) == []
+
+
+def test_a_device_that_is_not_available_is_selected_when_it_is_again_on_the_same_connection() -> None:
+    world = World()
+    world.begin_waiting()
+    world.born_with("a", **PAUSED)
+    world.beat("a")
+    assert (world.phase(), why(world, "a")) == (Phase.WAITING, f"not available, paused: {PAUSED['detail']}")
+    assert waits_for(world).endswith("kept out: 1 unavailable")
+    world.born("a")
+    assert world.cohort == ["a"]
+
+
+def test_who_becomes_unavailable_in_a_round_is_replaced_and_not_waited_for() -> None:
+    world = World(target=2)
+    world.begin_waiting()
+    world.tell(on.PauseRun())
+    world.born("a", "b", "c")
+    world.tell(on.ResumeRun())
+    hot, other = world.cohort
+    (spare,) = {"a", "b", "c"} - {hot, other}
+    heat = {"unavailable": DeclineReason.HEAT, "detail": "90.0 °C, at most 80"}
+    world.born_with(hot, **heat)
+    decline(world, hot, DeclineReason.HEAT, "90.0 °C, at most 80")
+    assert world.invited() == [spare]
+    world.upload(spare, other)
+    world.aggregated()
+    world.published()
+    world.report(spare)
+    world.report(other)
+    world.evaluated()
+    assert (world.phase(), world.number, world.cohort) == (Phase.TRAINING, 2, sorted([spare, other]))
+    world.born(hot)
+    assert fit(world) == ["a", "b", "c"]
+
+
+def test_a_fleet_that_is_not_available_is_known_as_such_after_a_restart_before_its_first_heartbeat() -> None:
+    world = World()
+    world.begin_waiting()
+    world.restart()
+    world.tell(on.Connected())
+    world.published()
+    world.born_with("a", **PAUSED)
+    assert world.phase() is Phase.WAITING
 
 
 def test_a_silent_and_a_displaced_device_do_not_fit() -> None:

@@ -1,0 +1,31 @@
+"""What the lifecycle is told by messages of others."""
+
+from broker import events as broker_events
+from broker import topics, wire
+from broker.messages import Federation, Grant, Invite, Message, Presence, Receipt
+from broker.messages import Inbox as InboxMessage
+from broker.signing import unseal
+from edge_agent import events
+
+
+def read_message(
+    branch: topics.Branch, message: broker_events.Received, aggregator_key: str | None
+) -> list[events.Event]:
+    """Make events of a message on one of our topics but the blobs'; raises WireError."""
+    match branch:
+        case topics.PRESENCE:
+            return [events.PresenceSeen(wire.decode(Presence, message.payload), message.retained)]
+        case topics.FEDERATION:
+            return [wire.decode(Federation, message.payload)]
+        case topics.ROUND:
+            return [unseal(message.topic, message.payload, aggregator_key)]
+        case topics.INBOX:
+            return [_decode_inbox(message.payload)]
+    return []
+
+
+def _decode_inbox(payload: bytes) -> Invite | Grant | Receipt:
+    # The adapter takes unions as well, which type[M] cannot say.
+    message: Message = wire.decode(InboxMessage, payload)  # type: ignore[arg-type]
+    assert isinstance(message, Invite | Grant | Receipt)
+    return message
