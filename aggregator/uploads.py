@@ -112,8 +112,7 @@ class Uploads:
             log.error("no room in the spool for the update of %s: free some disk space", offered.device)
             del self._uploads[offered.device]
             return self._intake.forget(offered.device)
-        path = self._spool.incoming(offered.run, offered.round, offered.device, offered.ref)
-        upload.part = PartFile(path, offered.ref)
+        upload.part = self._spool.part(offered.run, offered.round, offered.device, offered.ref)
         return self._intake.opened(offered, upload.part.missing(offered.ref.chunks), now)
 
     def _complete(self, effect: Complete) -> None:

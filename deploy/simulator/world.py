@@ -1,0 +1,289 @@
+"""One simulation from begin to end: trouble while it lasts, then peace in which the run must complete."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from aggregator.coordinator import events as on
+from aggregator.coordinator.phases import RunOutcome
+from broker import topics as tree
+from broker.messages import Presence
+from broker.topics import Topics
+from deploy.simulator import device as devices
+from deploy.simulator.aggregator import Aggregator
+from deploy.simulator.clock import Clock
+from deploy.simulator.device import Device
+from deploy.simulator.judge import Judge, ViolationError, require
+from deploy.simulator.network import Broker, Weather
+from deploy.simulator.scenario import Scenario, Troubles
+from deploy.simulator.session import DEAD_LINK_S
+
+RUN, TASK = "run-a", "task"
+LOOKS_S = 5.0
+BOOTED_WITHIN_S = 5.0
+BROKER_SAVES_S = 30.0
+BROKER_DOWN_S = (0.5, 20.0)
+AWAY_S = (5.0, 60.0)
+STALL_S = (5.0, 40.0)
+TRACED = 40
+STEPS_AT_ONCE = 100_000
+SETTLES_S = 60.0
+
+
+class World:
+    """The fleet, its broker, its aggregator and all that happens to them; `run` goes through all of it."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.troubles = scenario.troubles
+        self.clock = Clock(scenario.seed)
+        self.weather = Weather(
+            self.troubles.jitter_s, self.troubles.lost, self.troubles.duplicated, self.troubles.ghosts
+        )
+        self.judge = Judge()
+        self.broker = Broker(self.clock, self.weather)
+        topics = Topics("simulated")
+        self._presence_of = partial(topics.topic, tree.PRESENCE)
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._tail: deque[str] = deque(maxlen=TRACED)
+        self.aggregator = Aggregator(
+            scenario, self.clock, self.broker, topics, self.judge, self.trace, self._connection_of
+        )
+        self.devices = {
+            about.name: Device(
+                about, scenario, self.clock, self.broker, topics, self.judge, self.trace, lambda: self.troubles
+            )
+            for about in scenario.devices
+        }
+        for disk in self._disks():
+            disk.cuts = self.troubles.power_cuts
+
+    # -- what happened -----------------------------------------------------------------------------
+
+    def trace(self, who: str, what: object) -> None:
+        """Note what happens: the same seed must give the same."""
+        line = f"{self.clock.now:.6f} {who}: {what}"
+        self._hash.update(line.encode())
+        self._tail.append(line)
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that happened so far, in order."""
+        return self._hash.hexdigest()
+
+    @property
+    def recent(self) -> list[str]:
+        """What happened last."""
+        return [*self._tail]
+
+    # -- from begin to end ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Let it all happen; raises ViolationError with the seed when something is not as it must be."""
+        try:
+            self._begin()
+            self._until(self.scenario.heals_at)
+            self._heal()
+            ends_at = self.scenario.heals_at + self.scenario.within_s
+            while not self.finished:
+                require(self.clock.now < ends_at, f"the run is still {self._where()} long after all is well")
+                self._step()
+            self._until(self.clock.now + SETTLES_S)
+            self._look_at_the_end()
+        except ViolationError as violation:
+            raise ViolationError(f"seed {self.scenario.seed}, at {self.clock.now:.3f} s: {violation}") from violation
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended as it should."""
+        return any(summary.state == RunOutcome.FINISHED for summary in self.aggregator.ledger.runs(1))
+
+    def _begin(self) -> None:
+        chance = self.clock.chance
+        self.aggregator.boot()
+        for device in self.devices.values():
+            self.clock.after(chance.uniform(0, BOOTED_WITHIN_S), device.boot)
+        self.clock.after(LOOKS_S, self._look)
+        self.clock.after(BROKER_SAVES_S, self._save)
+        self._plan()
+
+    def _heal(self) -> None:
+        """End all trouble: whatever is down comes back, and stays."""
+        self.trace("world", "heals")
+        self.troubles = Troubles()
+        self.weather.jitter_s = self.weather.lost = self.weather.duplicated = self.weather.ghosts = 0.0
+        for disk in self._disks():
+            disk.cuts = 0.0
+        for client in (self.aggregator, *self.devices.values()):
+            client.cut_off_until = 0.0
+        self._start_broker()
+        self.aggregator.boot()
+        for device in self.devices.values():
+            device.boot()
+
+    def _until(self, time: float) -> None:
+        done = False
+
+        def stop() -> None:
+            nonlocal done
+            done = True
+
+        self.clock.at(time, stop)
+        while not done:
+            self._step()
+
+    def _step(self) -> None:
+        """One action, and a limit to what happens in no time."""
+        clock, before = self.clock, self.clock.now
+        clock.step()
+        self._at_once = self._at_once + 1 if clock.now == before else 0
+        require(self._at_once < STEPS_AT_ONCE, "time stands still")
+
+    _at_once = 0
+
+    def _look_at_the_end(self) -> None:
+        """Look at what all the trouble has left."""
+        for name, device in self.devices.items():
+            stands = self.broker.retained.get(self._presence_of(device=name))
+            require(stands is not None, f"{name} has no presence")
+            assert stands is not None
+            presence = stands.payload
+            assert isinstance(presence, Presence)
+            mine = presence.online and presence.connection == device.connection
+            require(mine, f"{name} lives as {device.connection}, its presence says {presence}")
+            pending = device.core.snapshot().pending
+            require(pending is None, f"{name} still offers its update of {pending and pending.round}")
+        rounds = self.aggregator.ledger.rounds(RUN)
+        require(all(row.outcome for row in rounds), "a round was never closed")
+        done = [row for row in rounds if row.outcome != "abandoned"]
+        require(len(done) == self.scenario.settings.rounds, f"{len(done)} rounds were completed")
+        for row in done:
+            require((RUN, row.round) in self.judge.aggregates, f"round {row.round} has no aggregate")
+
+    def _where(self) -> str:
+        aggregator = self.aggregator
+        run = aggregator.core.run
+        paused = run and run.paused
+        return f"{aggregator.core.phase}, round {run and run.last_round}, paused: {paused}"
+
+    # -- the operator ----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """See that there is a run, and that it goes on once there is nothing to wait for."""
+        self.clock.after(LOOKS_S, self._look)
+        if not self.aggregator.running or self.finished:
+            return
+        run = self.aggregator.core.run
+        if run is None:
+            self.aggregator.operate(on.StartRun(RUN, TASK, self.scenario.settings))
+        elif run.paused is not None:
+            self.aggregator.operate(on.ResumeRun())
+
+    def _save(self) -> None:
+        self.clock.after(BROKER_SAVES_S, self._save)
+        if self.broker.running:
+            self.broker.save()
+
+    # -- trouble ---------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        plans: dict[str, Callable[[], None]] = {
+            "link_cut_s": self._cut_a_link,
+            "partition_s": self._partition,
+            "site_away_s": self._lose_a_site,
+            "device_away_s": self._lose_a_device,
+            "aggregator_dies_s": lambda: self.aggregator.crash(power=self._coin()),
+            "aggregator_stalls_s": lambda: self.aggregator.stall(self.clock.chance.uniform(*STALL_S)),
+            "broker_restarts_s": self._restart_broker,
+            "operator_pauses_s": lambda: self.aggregator.operate(on.PauseRun()),
+        }
+        for name, happen in plans.items():
+            self._again(name, happen)
+        if self.scenario.heals_at:
+            for device in self.devices.values():
+                if device.about.awake != (0.0, 1.0):
+                    self._sleep(device)
+
+    def _again(self, name: str, happen: Callable[[], None]) -> None:
+        """Have trouble of a kind come back at random, as rare as its mean time says."""
+        mean_s = getattr(self.troubles, name)
+        if mean_s:
+
+            def come() -> None:
+                if getattr(self.troubles, name):
+                    self.trace("world", name)
+                    happen()
+                    self._again(name, happen)
+
+            self.clock.after(self.clock.chance.expovariate(1 / mean_s), come)
+
+    def _coin(self) -> bool:
+        return self.clock.chance.random() < 0.5  # noqa: PLR2004 - heads or tails
+
+    def _any_device(self) -> Device:
+        return self.clock.chance.choice([*self.devices.values()])
+
+    def _cut_a_link(self) -> None:
+        one = self.clock.chance.choice([self.aggregator, *self.devices.values()])
+        self._cut(one)
+
+    def _cut(self, one: Aggregator | Device) -> None:
+        if one.running:
+            one.session.cut(
+                client_sees_s=self.clock.chance.uniform(0, DEAD_LINK_S),
+                broker_sees_s=self.clock.chance.uniform(0, DEAD_LINK_S),
+            )
+
+    def _partition(self) -> None:
+        one = self.clock.chance.choice([self.aggregator, *self.devices.values()])
+        one.cut_off_until = self.clock.now + self.clock.chance.uniform(*AWAY_S)
+        self._cut(one)
+
+    def _lose_a_site(self) -> None:
+        site = self._any_device().about.site
+        for device in self.devices.values():
+            if device.about.site == site:
+                device.crash(power=True, down_s=AWAY_S)
+
+    def _lose_a_device(self) -> None:
+        device = self._any_device()
+        if self._coin():
+            device.crash(power=self._coin())
+        else:
+            device.leave()
+            self.clock.after(self.clock.chance.uniform(*AWAY_S), device.boot)
+
+    def _restart_broker(self) -> None:
+        if self.broker.running:
+            self.broker.stop(killed=self._coin())
+            self.clock.after(self.clock.chance.uniform(*BROKER_DOWN_S), self._start_broker)
+
+    def _start_broker(self) -> None:
+        if not self.broker.running:
+            self.broker.start()
+
+    def _sleep(self, device: Device) -> None:
+        """Have the device's power follow the sun, until all is well."""
+        day_s, (wakes, sleeps) = self.scenario.day_s, device.about.awake
+
+        def day() -> None:
+            if self.clock.now < self.scenario.heals_at:
+                device.boot()
+                self.clock.after((sleeps - wakes) * day_s, night)
+
+        def night() -> None:
+            if self.clock.now < self.scenario.heals_at:
+                dark_s = (1 - sleeps + wakes) * day_s
+                device.crash(power=True, down_s=(dark_s, dark_s))
+                self.clock.after(dark_s, day)
+
+        self.clock.after(wakes * day_s, day)
+
+    def _disks(self) -> list[devices.Disk]:
+        return [self.aggregator.disk, *(device.disk for device in self.devices.values())]
+
+    def _connection_of(self, device: str) -> str:
+        """The connection that a device truly has; empty while it has none."""
+        one = self.devices[device]
+        return one.connection if one.running and one.session.connected else ""
