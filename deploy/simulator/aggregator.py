@@ -30,7 +30,7 @@ from deploy.simulator.disk import Disk, MemoryLedger, PowerCut, SimulatedSpool
 from deploy.simulator.judge import Judge, Key, require
 from deploy.simulator.network import Broker, Line
 from deploy.simulator.scenario import Scenario
-from deploy.simulator.session import DEAD_LINK_S, Delivered, Happening, SimulatedSession
+from deploy.simulator.session import Delivered, Happening, SimulatedSession
 from deploy.simulator.workers import SimulatedJobs, SimulatedPublisher, SimulatedUploads
 
 RUNTIME = "litert"
@@ -123,7 +123,7 @@ class Aggregator:
         self._stalled_until = 0.0
         if power:
             self.disk.tear()
-        self.session.die(broker_sees_s=self._clock.chance.uniform(0, DEAD_LINK_S if power else 1.0))
+        self.session.die(power=power)
         self._clock.after(self._clock.chance.uniform(*DOWN_S), self.boot)
 
     def stall(self, seconds: float) -> None:
@@ -156,7 +156,8 @@ class Aggregator:
             self.crash(power=self._clock.chance.random() < 0.5)  # noqa: PLR2004 - as often as not
         if life == self._life:
             due = (self.core.next_deadline(), self._uploads.next_deadline())
-            self._alarm.set(min((at for at in due if at is not None), default=None))
+            soonest = min((at for at in due if at is not None), default=None)
+            self._alarm.set(None if soonest is None else max(soonest, self._stalled_until))
 
     def _begin(self) -> None:
         run = self.core.run

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -17,7 +16,7 @@ from deploy.simulator.disk import Disk, PowerCut, SimulatedStore
 from deploy.simulator.judge import Judge, require
 from deploy.simulator.network import Broker
 from deploy.simulator.scenario import Scenario, Troubles
-from deploy.simulator.session import DEAD_LINK_S, Delivered, Happening, SimulatedSession
+from deploy.simulator.session import Delivered, Happening, SimulatedSession
 from deploy.simulator.trainer import SimulatedTrainer
 from edge_agent import effects as do
 from edge_agent import events as on
@@ -107,7 +106,7 @@ class Device:
             if power:
                 self.disk.tear()
             self._end()
-            self.session.die(broker_sees_s=self._clock.chance.uniform(0, DEAD_LINK_S if power else 1.0))
+            self.session.die(power=power)
             self._clock.after(self._clock.chance.uniform(*down_s), self.boot)
 
     def leave(self) -> None:
@@ -246,5 +245,8 @@ class Device:
         troubles = self._troubles()
         seconds = self._trainer.start(job, troubles, self._scenario.parameters)
         if isinstance(job, do.Train) and self._clock.happens(troubles.dropout):
-            fails = partial(self.crash, power=True, down_s=DROPPED_OUT_S)
-            self._later(self._clock.chance.uniform(0, seconds), fails)
+            self._later(self._clock.chance.uniform(0, seconds), self._drop_out)
+
+    def _drop_out(self) -> None:
+        if self._troubles().dropout:
+            self.crash(power=True, down_s=DROPPED_OUT_S)

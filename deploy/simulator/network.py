@@ -58,7 +58,10 @@ class Packet:
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """One connection; `passes` says whether packets get through, `known` whether the broker holds it."""
+    """One connection: whether packets get through, and whether the broker still holds it.
+
+    `flushed`: the client's process ended, and its system sends what it had been given.
+    """
 
     line: Line
     connection: str
@@ -66,6 +69,7 @@ class Link:
     lose: Callable[["Link", str], None]
     will: Packet | None
     passes: bool = True
+    flushed: bool = False
     known: bool = True
     filters: dict[str, None] = field(default_factory=dict)
     up_free_at: float = 0.0
@@ -104,9 +108,11 @@ class Broker:
         link.up_last_at = max(link.up_last_at, arrival)
         self._clock.at(link.up_last_at, partial(self._arrive, link, arrive))
 
-    def break_link(self, link: Link, *, client_sees_s: float, broker_sees_s: float) -> None:
+    def break_link(
+        self, link: Link, *, client_sees_s: float, broker_sees_s: float, flushed: bool = False
+    ) -> None:
         """Let nothing through any more; each end notices after its own time."""
-        link.passes = False
+        link.passes, link.flushed = False, flushed
         self._clock.after(client_sees_s, lambda: link.lose(link, "cut"))
         self._clock.after(broker_sees_s, lambda: self.lost(link))
 
@@ -130,8 +136,8 @@ class Broker:
         return True
 
     def _arrive(self, link: Link, arrive: Callable[[], None]) -> None:
-        ghost = not link.passes and self._clock.happens(self._weather.ghosts)
-        if self.running and link.known and (link.passes or ghost):
+        passes = link.passes or link.flushed or self._clock.happens(self._weather.ghosts)
+        if self.running and link.known and passes:
             arrive()
 
     # -- topics ------------------------------------------------------------------------------------

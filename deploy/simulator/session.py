@@ -12,6 +12,7 @@ from deploy.simulator.network import Broker, Line, Link, Packet, Payload, size_o
 # The client library and the broker each allow one and a half keep-alives of silence (MQTT 5.0, 3.1.2.10).
 SETTINGS = BrokerSettings(url="mqtt://simulated")
 DEAD_LINK_S = 1.5 * SETTINGS.keepalive_s
+CLOSED_LINK_S = 1.0
 HELD_S = 10.0
 
 
@@ -73,11 +74,12 @@ class SimulatedSession(Session):
                 self._broker.take(link.will, retain=True)
             self._broker.leave(link)
 
-    def die(self, *, broker_sees_s: float) -> None:
-        """End with the process, or with the machine's power: the broker finds out by itself."""
+    def die(self, *, power: bool) -> None:
+        """End with the machine's power, or with the process, whose system closes the connection."""
         link, self.link, self._closed = self.link, None, True
         if link is not None:
-            self._broker.break_link(link, client_sees_s=0.0, broker_sees_s=broker_sees_s)
+            sees_s = self._clock.chance.uniform(0, DEAD_LINK_S if power else CLOSED_LINK_S)
+            self._broker.break_link(link, client_sees_s=0.0, broker_sees_s=sees_s, flushed=not power)
 
     def cut(self, *, client_sees_s: float, broker_sees_s: float) -> None:
         """Let the connection break, if there is one."""
