@@ -29,9 +29,10 @@ from deploy.simulator.clock import Alarm, Clock
 from deploy.simulator.disk import Disk, MemoryLedger, PowerCut, SimulatedSpool
 from deploy.simulator.judge import Judge, Key, require
 from deploy.simulator.network import Broker, Line
-from deploy.simulator.scenario import Scenario
+from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
 from deploy.simulator.workers import SimulatedJobs, SimulatedPublisher, SimulatedUploads
+from host.errors import StorageError
 
 RUNTIME = "litert"
 LINE = Line(up=1e7, down=1e7, delay_s=0.002)
@@ -55,6 +56,7 @@ class Aggregator:
         judge: Judge,
         trace: Callable[[str, object], None],
         truth: Callable[[str], str],
+        troubles: Callable[[], Troubles],
     ) -> None:
         self._scenario = scenario
         self._clock = clock
@@ -63,6 +65,7 @@ class Aggregator:
         self._judge = judge
         self._trace = trace
         self._truth = truth
+        self._troubles = troubles
         self._life = 0
         self.disk = Disk(clock)
         self.spool = SimulatedSpool(self.disk)
@@ -85,7 +88,8 @@ class Aggregator:
         self._alarm = Alarm(self._clock, self.guarded(self._fire))
         self._unread = []
         self._sequence = 0
-        self._number = self.ledger.next_session(UNIX_S + self._clock.now)
+        wrong = self._clock.happens(self._troubles().clock_is_wrong)
+        self._number = self.ledger.next_session(self._clock.now + (0.0 if wrong else UNIX_S))
         self._judge.session_began(self._number)
         snapshot, now = self.ledger.snapshot(), self._clock.now
         heartbeat_s = self._scenario.heartbeat_s
@@ -276,6 +280,9 @@ class Aggregator:
     def _prepare(self, effect: do.Prepare) -> None:
         def prepared() -> None:
             theta, program = self._new_theta(effect.run, 0, ""), self._blob(f"{effect.run} program", 20_000)
+            if self._clock.happens(self._troubles().work_fails):
+                self._tell(on.PrepareFailed(effect.run, "out of memory"))
+                return
             contract = DataContract(shape=(4,))
             layout, parameters = "1" * 64, self._scenario.parameters
             self._tell(on.Prepared(effect.run, theta, program, layout, RUNTIME, contract, parameters))
@@ -284,8 +291,13 @@ class Aggregator:
 
     def _aggregate(self, effect: do.Aggregate) -> None:
         def work() -> BlobRef:
+            run = self.core.run
+            if run is None or run.run != effect.run:
+                raise StorageError("the run was stopped, and its spool swept")
             spool = {Key(*key): digest for key, digest in self.spool.updates.items()}
             content = self._judge.aggregates_over(effect.run, effect.round, effect.updates, spool)
+            if self._clock.happens(self._troubles().work_fails):
+                raise StorageError("out of memory")
             return self._new_theta(effect.run, effect.round, f"{effect.theta.digest} {content}")
 
         def done(theta: BlobRef) -> None:
@@ -298,7 +310,9 @@ class Aggregator:
         self._jobs.submit(work, done, failed)
 
     def _evaluate(self, effect: do.Evaluate) -> None:
-        evaluated = on.Evaluated(effect.run, effect.round, {"accuracy": (1.0, 2.0)})
+        evaluated: on.Event = on.Evaluated(effect.run, effect.round, {"accuracy": (1.0, 2.0)})
+        if self._clock.happens(self._troubles().work_fails):
+            evaluated = on.EvaluationFailed(effect.run, effect.round, "out of memory")
         self._later(EVALUATING_S, lambda: self._tell(evaluated))
 
     def _later(self, between_s: tuple[float, float], action: Callable[[], None]) -> None:

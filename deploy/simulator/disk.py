@@ -28,6 +28,8 @@ class Disk:
         self._clock = clock
         self.cuts = 0.0
         """Of syncs, those at which the power is cut."""
+        self.rot = 0.0
+        """Of reads, those after which a file cannot be read any more."""
         self.arriving: dict[Path, _Arriving] = {}
 
     def sync(self, write: Callable[[], T]) -> T:
@@ -38,6 +40,10 @@ class Disk:
         if self._clock.happens(self.cuts / 2):
             raise PowerCut
         return result
+
+    def rots(self) -> bool:
+        """Whether a file that is read now turns out to be lost."""
+        return self._clock.happens(self.rot)
 
     def tear(self) -> None:
         """The power failed: of what was never synced, some is gone, and some is not what was written."""
@@ -192,6 +198,8 @@ class SimulatedStore(Store):
 
     def read_chunk(self, update: BlobRef, index: int) -> bytes:
         """Read one chunk of an update."""
+        if self._disk.rots():
+            self._updates.pop(update.transfer, None)
         if update.transfer not in self._updates:
             raise StorageError(f"update {update.transfer} cannot be read")
         return zeros(update, index)

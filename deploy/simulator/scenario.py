@@ -19,6 +19,12 @@ class Troubles:
     """Of syncs to a disk, those at which the process ends."""
     trainer_dies: float = 0.0
     """Of jobs."""
+    work_fails: float = 0.0
+    """Of trainings, evaluations and aggregations, those that give an error instead of a result."""
+    files_rot: float = 0.0
+    """Of reads of an update by its device, those after which it cannot be read any more."""
+    clock_is_wrong: float = 0.0
+    """Of the aggregator's starts, those before the machine knows what time it is."""
     dropout: float = 0.0
     """Of trainings, those that end with the device's power, which comes back some minutes later."""
     link_cut_s: float = 0.0
@@ -29,6 +35,7 @@ class Troubles:
     aggregator_stalls_s: float = 0.0
     broker_restarts_s: float = 0.0
     operator_pauses_s: float = 0.0
+    operator_stops_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,9 @@ def _any_troubles(chance: Random) -> Troubles:
         ghosts=maybe(0.5),
         power_cuts=maybe(0.02, 0.08),
         trainer_dies=maybe(0.1),
+        work_fails=maybe(0.05),
+        files_rot=maybe(0.02),
+        clock_is_wrong=maybe(0.5),
         dropout=maybe(0.2),
         link_cut_s=maybe(10.0, 30.0),
         partition_s=maybe(60.0),
@@ -129,4 +139,5 @@ def _any_troubles(chance: Random) -> Troubles:
         aggregator_stalls_s=maybe(100.0),
         broker_restarts_s=maybe(60.0, 150.0),
         operator_pauses_s=maybe(150.0),
+        operator_stops_s=maybe(0.0, 200.0),
     )

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 
-from broker.messages import BlobRef
+from broker.messages import BlobRef, DeclineReason
 from deploy.simulator.clock import Clock
 from deploy.simulator.disk import SimulatedStore
 from deploy.simulator.scenario import Device, Troubles
@@ -14,6 +14,7 @@ from edge_agent.events import (
     SpeedMeasured,
     Trained,
     TrainerDied,
+    TrainingFailed,
     TrainingProgressed,
 )
 
@@ -51,6 +52,8 @@ class SimulatedTrainer:
         self._job, self._began = job.job, self._clock.now
         if self._clock.happens(troubles.trainer_dies):
             self._after(seconds / 2, job.job, lambda: self._die(job.job))
+        elif self._clock.happens(troubles.work_fails):
+            self._after(seconds / 2, job.job, lambda: self._fail(job.job))
         elif isinstance(job, Train):
             speed = self._device.examples / seconds
             self._after(seconds / 4, job.job, lambda: self._tell(SpeedMeasured(job.job, speed)))
@@ -72,6 +75,10 @@ class SimulatedTrainer:
     def _die(self, job: int) -> None:
         self.stop()
         self._tell(TrainerDied(job, "killed"))
+
+    def _fail(self, job: int) -> None:
+        self.stop()
+        self._tell(TrainingFailed(job, DeclineReason.TRAINING_FAILED, "the loss is not finite"))
 
     def _evaluated(self, job: int) -> None:
         self._job = 0

@@ -19,7 +19,7 @@ from deploy.simulator.network import Broker, Weather
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import DEAD_LINK_S
 
-RUN, TASK = "run-a", "task"
+TASK = "task"
 LOOKS_S = 5.0
 BOOTED_WITHIN_S = 5.0
 BROKER_SAVES_S = 30.0
@@ -48,7 +48,14 @@ class World:
         self._hash = hashlib.blake2b(digest_size=16)
         self._tail: deque[str] = deque(maxlen=TRACED)
         self.aggregator = Aggregator(
-            scenario, self.clock, self.broker, topics, self.judge, self.trace, self._connection_of
+            scenario,
+            self.clock,
+            self.broker,
+            topics,
+            self.judge,
+            self.trace,
+            self._connection_of,
+            lambda: self.troubles,
         )
         self.devices = {
             about.name: Device(
@@ -57,7 +64,7 @@ class World:
             for about in scenario.devices
         }
         for disk in self._disks():
-            disk.cuts = self.troubles.power_cuts
+            disk.cuts, disk.rot = self.troubles.power_cuts, self.troubles.files_rot
 
     # -- what happened -----------------------------------------------------------------------------
 
@@ -91,8 +98,10 @@ class World:
                 self._step()
             self._until(self.clock.now + SETTLES_S)
             self._look_at_the_end()
-        except ViolationError as violation:
-            raise ViolationError(f"seed {self.scenario.seed}, at {self.clock.now:.3f} s: {violation}") from violation
+        except Exception as fault:
+            what = str(fault) if isinstance(fault, ViolationError) else repr(fault)
+            where = f"seed {self.scenario.seed}, at {self.clock.now:.3f} s"
+            raise ViolationError(f"{where}: {what}") from fault
 
     @property
     def finished(self) -> bool:
@@ -114,7 +123,7 @@ class World:
         self.troubles = Troubles()
         self.weather.jitter_s = self.weather.lost = self.weather.duplicated = self.weather.ghosts = 0.0
         for disk in self._disks():
-            disk.cuts = 0.0
+            disk.cuts = disk.rot = 0.0
         for client in (self.aggregator, *self.devices.values()):
             client.cut_off_until = 0.0
         self._start_broker()
@@ -154,12 +163,15 @@ class World:
             require(mine, f"{name} lives as {device.connection}, its presence says {presence}")
             pending = device.core.snapshot().pending
             require(pending is None, f"{name} still offers its update of {pending and pending.round}")
-        rounds = self.aggregator.ledger.rounds(RUN)
-        require(all(row.outcome for row in rounds), "a round was never closed")
+        ledger = self.aggregator.ledger
+        every = [row for summary in ledger.runs() for row in ledger.rounds(summary.run)]
+        require(all(row.outcome for row in every), "a round was never closed")
+        run = ledger.runs(1)[0].run
+        rounds = ledger.rounds(run)
         done = [row for row in rounds if row.outcome != "abandoned"]
         require(len(done) == self.scenario.settings.rounds, f"{len(done)} rounds were completed")
         for row in done:
-            require((RUN, row.round) in self.judge.aggregates, f"round {row.round} has no aggregate")
+            require((run, row.round) in self.judge.aggregates, f"round {row.round} has no aggregate")
 
     def _where(self) -> str:
         aggregator = self.aggregator
@@ -176,7 +188,8 @@ class World:
             return
         run = self.aggregator.core.run
         if run is None:
-            self.aggregator.operate(on.StartRun(RUN, TASK, self.scenario.settings))
+            run_id = f"run-{len(self.aggregator.ledger.runs()) + 1}"
+            self.aggregator.operate(on.StartRun(run_id, TASK, self.scenario.settings))
         elif run.paused is not None:
             self.aggregator.operate(on.ResumeRun())
 
@@ -197,6 +210,7 @@ class World:
             "aggregator_stalls_s": lambda: self.aggregator.stall(self.clock.chance.uniform(*STALL_S)),
             "broker_restarts_s": self._restart_broker,
             "operator_pauses_s": lambda: self.aggregator.operate(on.PauseRun()),
+            "operator_stops_s": lambda: self.aggregator.operate(on.StopRun()),
         }
         for name, happen in plans.items():
             self._again(name, happen)

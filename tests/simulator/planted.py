@@ -59,9 +59,9 @@ def stale_will_accepted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Fleet, "presence", presence)
 
 
-def session_begun_again(patch: pytest.MonkeyPatch) -> None:
-    """The aggregator believes its clock, which a restart may turn back."""
-    patch.setattr(Ledger, "next_session", lambda _self, _unix_s: 7)
+def clock_believed(patch: pytest.MonkeyPatch) -> None:
+    """The aggregator believes its clock, which is wrong after some restarts."""
+    patch.setattr(Ledger, "next_session", lambda _self, unix_s: int(unix_s))
 
 
 def agent_forgets_what_it_trained(patch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ ALL: tuple[Plant, ...] = (
     receipt_before_persist,
     duplicate_counted,
     stale_will_accepted,
-    session_begun_again,
+    clock_believed,
     agent_forgets_what_it_trained,
     update_deleted_unanswered,
     restart_forgets_to_aggregate,
