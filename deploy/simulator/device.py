@@ -59,7 +59,7 @@ class Device:
         self.store = SimulatedStore(self.disk)
         self.running = False
         self.crashes = 0
-        self.worked_s = 0.0
+        self._trained_s = 0.0
         self.cut_off_until = 0.0
         self.connection = ""
         """Of the agent that runs, as the broker gave it last."""
@@ -121,7 +121,12 @@ class Device:
         self.running = False
         self._life += 1
         self._trainer.stop()
-        self.worked_s += self._trainer.worked_s
+        self._trained_s += self._trainer.worked_s
+
+    @property
+    def trained_s(self) -> float:
+        """Seconds of training, whatever became of them."""
+        return self._trained_s + (self._trainer.worked_s if self.running else 0.0)
 
     def _guarded(self, action: Callable[[], None]) -> Callable[[], None]:
         life = self._life

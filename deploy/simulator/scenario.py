@@ -1,5 +1,6 @@
 """What a simulation is of: a fleet, a run, and what goes wrong."""
 
+import math
 from dataclasses import dataclass, field
 from random import Random
 
@@ -68,6 +69,9 @@ class Scenario:
 
 
 SITES = 2
+SPREAD = 0.3
+"""Of training times: the standard deviation of their logarithm; one device in twenty is 1.6 times slower."""
+LONGEST_ROUNDS = 20
 
 
 def chaos(seed: int) -> Scenario:
@@ -81,7 +85,7 @@ def chaos(seed: int) -> Scenario:
         target=chance.choice([None, 2, 3]),
         quorum=chance.choice([None, 1, 2]),
         over_selection=chance.choice([1.0, 1.5]),
-        deadline_s=chance.choice([30.0, 60.0, 120.0]),
+        deadline_s=chance.choice([45.0, 60.0, 120.0]),
         evaluation_deadline_s=chance.choice([10.0, 30.0]),
         federated_evaluation=chance.random() < 0.5,  # noqa: PLR2004 - as often as not
         abandoned_limit=chance.randint(2, 4),
@@ -93,8 +97,35 @@ def chaos(seed: int) -> Scenario:
         settings=settings,
         troubles=_any_troubles(chance),
         heals_at=chance.uniform(60, 240),
-        within_s=3 * rounds_s + 300,
+        within_s=1.5 * rounds_s + 120,
         parameters=chance.choice([100, 2500, 20_000]),
+    )
+
+
+def fleet(
+    count: int, settings: RunSettings, troubles: Troubles, *, training_s: float, parameters: int, sites: int = 1
+) -> Scenario:
+    """A fleet for whose operator rounds are tried out: some devices are slow, some have thin lines."""
+    chance = Random(settings.seed)  # noqa: S311 - a simulation must be repeatable
+    devices = tuple(
+        Device(
+            name=f"pi-{number}",
+            line=Line(up=chance.choice([1e5, 1e6]), down=chance.choice([5e5, 2e6]), delay_s=0.03),
+            training_s=training_s * chance.lognormvariate(0, SPREAD),
+            examples=chance.randint(100, 1000),
+            site=number % sites,
+        )
+        for number in range(count)
+    )
+    return Scenario(
+        seed=settings.seed,
+        devices=devices,
+        settings=settings,
+        troubles=troubles,
+        heals_at=math.inf,
+        within_s=LONGEST_ROUNDS * settings.rounds * (settings.deadline_s + settings.evaluation_deadline_s),
+        chunk_bytes=96 << 10,
+        parameters=parameters,
     )
 
 

@@ -18,7 +18,6 @@ from edge_agent.events import (
     TrainingProgressed,
 )
 
-STEPS = 3
 EVALUATING_S = 1.0
 METRICS = {"accuracy": (1.0, 2.0)}
 OVERHEAD_BYTES = 100
@@ -42,6 +41,8 @@ class SimulatedTrainer:
         self._tell = tell
         self._job = 0
         self.worked_s = 0.0
+        """Of training, whatever became of it."""
+        self._training = False
         self._began = 0.0
 
     def start(self, job: Train | Evaluate, troubles: Troubles, parameters: int) -> float:
@@ -49,7 +50,7 @@ class SimulatedTrainer:
         chance = self._clock.chance
         evaluating = isinstance(job, Evaluate)
         seconds = (EVALUATING_S if evaluating else self._device.training_s) * chance.uniform(0.8, 1.3)
-        self._job, self._began = job.job, self._clock.now
+        self._job, self._began, self._training = job.job, self._clock.now, not evaluating
         if self._clock.happens(troubles.trainer_dies):
             self._after(seconds / 2, job.job, lambda: self._die(job.job))
         elif self._clock.happens(troubles.work_fails):
@@ -65,7 +66,7 @@ class SimulatedTrainer:
 
     def stop(self) -> None:
         """Nothing more of the job is wanted."""
-        if self._job:
+        if self._job and self._training:
             self.worked_s += self._clock.now - self._began
         self._job = 0
 

@@ -1,8 +1,10 @@
 """One simulation from begin to end: trouble while it lasts, then peace in which the run must complete."""
 
 import hashlib
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from aggregator.coordinator import events as on
@@ -11,7 +13,7 @@ from broker import topics as tree
 from broker.messages import Presence
 from broker.topics import Topics
 from deploy.simulator import device as devices
-from deploy.simulator.aggregator import Aggregator
+from deploy.simulator.aggregator import UNIX_S, Aggregator
 from deploy.simulator.clock import Clock
 from deploy.simulator.device import Device
 from deploy.simulator.judge import Judge, ViolationError, require
@@ -34,8 +36,9 @@ SETTLES_S = 60.0
 class World:
     """The fleet, its broker, its aggregator and all that happens to them; `run` goes through all of it."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, *, traced: bool = True) -> None:
         self.scenario = scenario
+        self._traced = traced
         self.troubles = scenario.troubles
         self.clock = Clock(scenario.seed)
         self.weather = Weather(
@@ -63,6 +66,8 @@ class World:
             )
             for about in scenario.devices
         }
+        self.ended = False
+        """Whether the newest run is finished, as of the operator's last look."""
         for disk in self._disks():
             disk.cuts, disk.rot = self.troubles.power_cuts, self.troubles.files_rot
 
@@ -70,6 +75,8 @@ class World:
 
     def trace(self, who: str, what: object) -> None:
         """Note what happens: the same seed must give the same."""
+        if not self._traced:
+            return
         line = f"{self.clock.now:.6f} {who}: {what}"
         self._hash.update(line.encode())
         self._tail.append(line)
@@ -88,24 +95,42 @@ class World:
 
     def run(self) -> None:
         """Let it all happen; raises ViolationError with the seed when something is not as it must be."""
-        try:
+        with self._named():
             self._begin()
             self._until(self.scenario.heals_at)
             self._heal()
             ends_at = self.scenario.heals_at + self.scenario.within_s
-            while not self.finished:
+            while not self._newest_finished():
                 require(self.clock.now < ends_at, f"the run is still {self._where()} long after all is well")
                 self._step()
             self._until(self.clock.now + SETTLES_S)
             self._look_at_the_end()
+
+    def run_in_trouble(self, look: Callable[[], None] = bool) -> None:
+        """Let one run take as long as it takes, with trouble to its end; `look` is called now and then."""
+        with self._named():
+            self._begin()
+            while not self.ended:
+                self._until(self.clock.now + LOOKS_S)
+                require(self.clock.now < self.scenario.within_s, f"the run is still {self._where()}")
+                look()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as fault:
             what = str(fault) if isinstance(fault, ViolationError) else repr(fault)
             where = f"seed {self.scenario.seed}, at {self.clock.now:.3f} s"
             raise ViolationError(f"{where}: {what}") from fault
 
     @property
-    def finished(self) -> bool:
-        """Whether the run has ended as it should."""
+    def completed(self) -> int:
+        """Rounds that the active run has completed."""
+        run = self.aggregator.core.run
+        return run.completed if run else 0
+
+    def _newest_finished(self) -> bool:
         return any(summary.state == RunOutcome.FINISHED for summary in self.aggregator.ledger.runs(1))
 
     def _begin(self) -> None:
@@ -170,6 +195,10 @@ class World:
         rounds = ledger.rounds(run)
         done = [row for row in rounds if row.outcome != "abandoned"]
         require(len(done) == self.scenario.settings.rounds, f"{len(done)} rounds were completed")
+        peace = UNIX_S + self.scenario.heals_at + SETTLES_S
+        for row in rounds:
+            missed = row.outcome == "abandoned" and row.opened_unix_s > peace
+            require(not missed, f"round {row.round} failed in peace: {row.reason}")
         for row in done:
             require((run, row.round) in self.judge.aggregates, f"round {row.round} has no aggregate")
 
@@ -182,9 +211,11 @@ class World:
     # -- the operator ----------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """See that there is a run, and that it goes on once there is nothing to wait for."""
+        """See that there is a run as long as there is trouble, one of them to its end, and none is paused."""
         self.clock.after(LOOKS_S, self._look)
-        if not self.aggregator.running or self.finished:
+        self.ended = self._newest_finished()
+        enough = self.clock.now >= self.scenario.heals_at or math.isinf(self.scenario.heals_at)
+        if not self.aggregator.running or (self.ended and enough):
             return
         run = self.aggregator.core.run
         if run is None:
@@ -214,7 +245,7 @@ class World:
         }
         for name, happen in plans.items():
             self._again(name, happen)
-        if self.scenario.heals_at:
+        if self.scenario.heals_at > 0:
             for device in self.devices.values():
                 if device.about.awake != (0.0, 1.0):
                     self._sleep(device)
