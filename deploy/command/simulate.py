@@ -1,7 +1,7 @@
 """The verb that tries a fleet's settings out before there is a fleet: simulate."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -22,19 +22,24 @@ def add_to(app: typer.Typer) -> None:
     app.command("simulate")(simulate)
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - each is an option
     *,
     devices: Annotated[int, typer.Option(min=1, max=MAX_DEVICES, help="In the fleet.")] = 100,
     rounds: Annotated[int, typer.Option(min=1, max=100_000, help="To complete.")] = 20,
     dropout: Annotated[
         float, typer.Option(min=0.0, max=0.95, help="Part of trainings that end with the device's power.")
     ] = 0.1,
-    target: Annotated[int | None, typer.Option(min=1, help="Updates that close a round; else from half of the devices.")] = None,
+    target: Annotated[
+        int | None, typer.Option(min=1, help="Updates that close a round; else from half of the devices.")
+    ] = None,
     over_selection: Annotated[float, typer.Option(help="Devices invited for each update aimed for.")] = 1.3,
     quorum: Annotated[int | None, typer.Option(help="Fewest updates; else half of the target.")] = None,
     deadline_s: Annotated[float, typer.Option(help="Time for training and upload.")] = 600.0,
     training_s: Annotated[float, typer.Option(min=0.1, help="Training of a middling device.")] = 60.0,
     parameters: Annotated[int, typer.Option(min=1, help="Of the model, 4 bytes each.")] = 100_000,
+    uploads_at_a_time: Annotated[
+        int, typer.Option(min=1, max=256, help="As in the aggregator's settings.")
+    ] = 4,
     sites: Annotated[int, typer.Option(min=1, help="Places at which the devices stand.")] = 1,
     site_outage_s: Annotated[
         float, typer.Option(min=0.0, help="Mean time between failures of a whole site; 0: none.")
@@ -45,7 +50,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="All chance follows from it.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
 ) -> None:
-    """Run rounds on a simulated fleet: the real coordinator and agents, without network, clock or training."""
+    """Run rounds on a simulated fleet: real coordinator and agents, no network, clock or training."""
     settings = read_run_settings(
         {
             name: value
@@ -70,7 +75,7 @@ def simulate(
         broker_restarts_s=broker_restart_s,
     )
     scenario = fleet(devices, settings, troubles, training_s=training_s, parameters=parameters, sites=sites)
-    world = World(scenario, traced=False)
+    world = World(replace(scenario, uploads_at_a_time=uploads_at_a_time), traced=False)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("rounds", total=rounds)
         world.run_in_trouble(lambda: progress.update(task, completed=world.completed))

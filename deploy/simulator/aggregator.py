@@ -109,9 +109,8 @@ class Aggregator:
             reachable=lambda: self._clock.now >= self.cut_off_until,
         )
         self._jobs = SimulatedJobs(self._later)
-        self._uploads = SimulatedUploads(
-            self.spool, self._jobs, IntakeLimits(), self._to_device, self._tell
-        )
+        limits = IntakeLimits(max_grants=self._scenario.uploads_at_a_time)
+        self._uploads = SimulatedUploads(self.spool, self._jobs, limits, self._to_device, self._tell)
         self._publisher = SimulatedPublisher(self.session, self._topics, BLOB_EXPIRY_S)
         self._deeds = self._deed_table()
         self._guard(self._begin)

@@ -10,7 +10,7 @@ Action: TypeAlias = Callable[[], None]
 
 
 class Clock:
-    """Runs actions in the order of their times, in seconds; those of one time in the order of their coming."""
+    """Runs actions in the order of their times, in seconds; those of one time as they came."""
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
@@ -34,12 +34,12 @@ class Clock:
         action()
 
     def happens(self, probability: float) -> bool:
-        """Draw whether something with this probability happens now; nothing is drawn for an impossible one."""
+        """Draw whether something of this probability happens; for what is impossible, nothing is drawn."""
         return probability > 0 and self.chance.random() < probability
 
 
 class Alarm:
-    """Wakes one process at the time it names last; an earlier one that is no longer asked for does nothing."""
+    """Wakes one process at the earliest time it named since it was woken last."""
 
     def __init__(self, clock: Clock, ring: Action) -> None:
         self._clock = clock

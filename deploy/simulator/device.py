@@ -1,7 +1,7 @@
 """A device: the agent's real core and transfers, in a process that can end at any step."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
@@ -96,6 +96,7 @@ class Device:
         self._downloads = Downloads(self.store, self.session, self._topics)
         self._uploads = Uploads(self.store, self.session, self._topics, name)
         self._trainer = SimulatedTrainer(self.about, self._clock, self.store, self._later, self._tell)
+        self._deeds = self._deed_table()
         self.session.start()
 
     def crash(self, *, power: bool, down_s: tuple[float, float] = DOWN_S) -> None:
@@ -207,39 +208,39 @@ class Device:
             self.core.validate()
             require(self.core.state is not AgentState.DISPLACED, f"{self.about.name} displaced itself")
             for effect in effects:
-                waiting.extend(self._do(effect))
+                waiting.extend(self._deeds[type(effect)](effect) or ())
 
-    def _do(self, effect: do.Effect) -> list[Any]:
-        now, name = self._clock.now, self.about.name
-        match effect:
-            case do.Publish(branch, message):
-                if branch is tree.OFFER:
-                    self._judge.offers(name, message, self.store.kept)
-                self.session.publish(
-                    self._topic_of[branch], message, qos=branch.qos, retain=branch.retained
-                )
-            case do.Persist(snapshot):
-                self.store.save(snapshot)
-                self._judge.keeps(name, snapshot)
-            case do.Fetch(refs):
-                return [*self._downloads.fetch(refs, now)]
-            case do.StopFetching():
-                self._downloads.stop()
-            case do.Train() | do.Evaluate():
-                self._start(effect)
-            case do.StopTraining():
-                self._trainer.stop()
-            case do.SendChunks(update, indexes):
-                return [*self._uploads.send(update, indexes)]
-            case do.DeleteUpdate(transfer):
-                self._judge.deletes(name, transfer, lost=transfer in self._lost)
-                self._uploads.stop()
-                self.store.delete_update(transfer)
-            case do.Log() | do.Reject():
-                pass
-            case _:
-                raise NotImplementedError(f"nobody carries out {effect!r}")
-        return []
+    def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], Iterable[on.Event] | None]]:
+        return {
+            do.Publish: self._publish,
+            do.Persist: self._persist,
+            do.Fetch: lambda effect: self._downloads.fetch(effect.refs, self._clock.now),
+            do.StopFetching: lambda _: self._downloads.stop(),
+            do.Train: self._start,
+            do.Evaluate: self._start,
+            do.StopTraining: lambda _: self._trainer.stop(),
+            do.SendChunks: lambda effect: self._uploads.send(effect.update, effect.indexes),
+            do.DeleteUpdate: self._delete_update,
+            do.Log: lambda _: None,
+            do.Reject: lambda _: None,
+        }
+
+    def _publish(self, effect: do.Publish) -> None:
+        branch = effect.branch
+        if branch is tree.OFFER:
+            self._judge.offers(self.about.name, effect.message, self.store.kept)
+        topic = self._topic_of[branch]
+        self.session.publish(topic, effect.message, qos=branch.qos, retain=branch.retained)
+
+    def _persist(self, effect: do.Persist) -> None:
+        self.store.save(effect.snapshot)
+        self._judge.keeps(self.about.name, effect.snapshot)
+
+    def _delete_update(self, effect: do.DeleteUpdate) -> None:
+        lost = effect.transfer in self._lost
+        self._judge.deletes(self.about.name, effect.transfer, lost=lost)
+        self._uploads.stop()
+        self.store.delete_update(effect.transfer)
 
     def _start(self, job: do.Train | do.Evaluate) -> None:
         asked = job.assignment

@@ -17,8 +17,8 @@ from host.errors import StorageError, WireError
 T = TypeVar("T")
 
 
-class PowerCut(BaseException):  # noqa: N818 - not an error of the program: no handler of errors may catch it
-    """The machine, or the process, ends here and now."""
+class PowerCut(BaseException):
+    """The machine, or the process, ends here and now: not an error, so that nobody handles it as one."""
 
 
 class Disk:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.phases import TRANSITIONS, Phase
-from aggregator.records import Record, RoundOpened, Transition, UpdateAccepted
-from broker.messages import Offer, Presence, Receipt, ReceiptOutcome
-from edge_agent.snapshot import RoundKey, Snapshot
+from aggregator.records import Record, RoundOpened, RunEnded, RunStarted, Transition, UpdateAccepted
+from broker.messages import Message, Presence, Receipt, ReceiptOutcome
+from edge_agent.snapshot import Snapshot
 
 _TABLE = {(str(source), str(target)) for source, target in TRANSITIONS}
 
@@ -38,6 +38,8 @@ class Judge:
         """Digests that the ledger has committed."""
         self.receipts: dict[Key, ReceiptOutcome] = {}
         """What devices were told for good."""
+        self.runs: dict[str, str] = {}
+        """How each run ended, in order of their beginnings; empty for one that goes on."""
         self.aggregates: dict[tuple[str, int], str] = {}
         self._trained: set[Key] = set()
         self._transfers: dict[str, set[str]] = {}
@@ -65,6 +67,10 @@ class Judge:
         for record in records:
             if isinstance(record, UpdateAccepted):
                 self.accepted[Key(record.run, record.round, record.device)] = record.digest
+            elif isinstance(record, RunStarted):
+                self.runs[record.run] = ""
+            elif isinstance(record, RunEnded):
+                self.runs[record.run] = record.outcome
 
     def session_began(self, number: int) -> None:
         """Look at the number of the aggregator's new session."""
@@ -104,7 +110,12 @@ class Judge:
         """Whether this death is stale, and the coordinator knows better: then it must change nothing."""
         known = core.fleet.devices.get(device)
         stale = truth not in ("", death.connection)
-        return stale and known is not None and known.presence.connection == truth and core.fleet.alive(device, now)
+        return (
+            stale
+            and known is not None
+            and known.presence.connection == truth
+            and core.fleet.alive(device, now)
+        )
 
     def survived(self, core: Coordinator, device: str, now: float) -> None:
         """Look whether a device outlived a stale death."""
@@ -126,7 +137,7 @@ class Judge:
             pending = snapshot.pending
             self._trained.add(Key(pending.run, pending.round, device))
 
-    def offers(self, device: str, offer: Offer, kept: Snapshot) -> None:
+    def offers(self, device: str, offer: Message, kept: Snapshot) -> None:
         """An offer is said: a power cut must not make it untrue."""
         require(kept.pending == offer, f"{device} offers what is not on its disk")
 
@@ -137,7 +148,7 @@ class Judge:
         taken = receipt.outcome is ReceiptOutcome.ACCEPTED
         require(
             taken == digest.startswith(receipt.transfer) if digest else not taken,
-            f"{device} is told {receipt.outcome} of {receipt.transfer}, the ledger has {digest[:16] or 'none'}",
+            f"{device} is told {receipt.outcome} of {receipt.transfer}, accepted was {digest[:16] or 'none'}",
         )
         self.receipts.setdefault(key, receipt.outcome)
         self._transfers.setdefault(device, set()).add(receipt.transfer)
@@ -146,8 +157,3 @@ class Judge:
         """A device lets go of an update."""
         answered = transfer in self._transfers.get(device, ())
         require(answered or lost, f"{device} deletes {transfer}, which nobody answered")
-
-    @staticmethod
-    def key_of(device: str, round_: RoundKey) -> Key:
-        """The update of a device in a round."""
-        return Key(round_.run, round_.round, device)

@@ -1,9 +1,9 @@
 """The simulated broker and the links to it: MQTT 5 as midge uses it, clean start and session expiry 0.
 
-A link keeps the order of what a client sends, as TCP does. To a client, the order is kept within a topic only,
-which is all that MQTT promises (MQTT 5.0, 4.6,
-https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html). What QoS 1 delivers may come twice; QoS 0 may
-get lost; what is on its way on a link that breaks is gone, or arrives all the same.
+A link keeps the order of what a client sends, as TCP does. To a client, the order is kept within a topic
+only, which is all that MQTT promises (MQTT 5.0, 4.6,
+https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html). What QoS 1 delivers may come twice; QoS 0
+may get lost; what is on its way on a link that breaks is gone, or arrives all the same.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from broker.messages import Announcement, Assignment, Message
 from deploy.simulator.clock import Clock
 
 PACKET_BYTES = 160
-"""About what a control message takes with its topic; measured values are not needed for what is small."""
+"""About what a control message takes, with its topic."""
 ASSIGNMENT_BYTES = 1500
 NAME_BYTES = 10
 CACHED_TOPICS = 20_000
@@ -87,8 +87,8 @@ class Broker:
         self.running = True
         self.links: dict[Link, None] = {}
         self.retained: dict[str, Packet] = {}
-        self.carried: Counter[str] = Counter()
-        """Bytes delivered to clients, and taken from them, by the topic's last word that is a name."""
+        self.carried: Counter[str] = Counter(up=0, down=0)
+        """Bytes taken from clients, and sent to them."""
         self._saved: dict[str, Packet] = {}
         self._exact: dict[str, dict[Link, None]] = {}
         self._wild: dict[str, dict[Link, None]] = {}
@@ -237,7 +237,9 @@ class Broker:
         self.retained = {}
 
     def start(self) -> None:
-        """Come back with what was saved."""
+        """Come back with what was saved, unless it runs already."""
+        if self.running:
+            return
         self.running = True
         self.retained = dict(self._saved)
 

@@ -31,9 +31,7 @@ def look_at(world: World) -> Outcome:
     done = [row for row in closed if row.outcome != "abandoned"]
     lasted = sorted((row.closed_unix_s or 0.0) - row.opened_unix_s for row in closed)
     trained_s = sum(device.trained_s for device in world.devices.values())
-    used_s = sum(
-        part.seconds for row in done for part in ledger.participants(run, row.round) if part.seconds
-    )
+    used_s = sum(part.seconds for row in done for part in ledger.participants(run, row.round) if part.seconds)
     cuts = quantiles(lasted, n=20, method="inclusive") if len(lasted) > 1 else lasted * 19
     return Outcome(
         rounds=len(closed),

@@ -54,7 +54,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One simulation; `heals_at` is when all trouble ends, `within_s` how long the run may take from there."""
+    """One simulation: all trouble ends at `heals_at`, from where the run may take `within_s`."""
 
     seed: int
     devices: tuple[Device, ...]
@@ -66,6 +66,7 @@ class Scenario:
     heartbeat_s: float = 5.0
     chunk_bytes: int = 4096
     parameters: int = 2500
+    uploads_at_a_time: int = 4
 
 
 SITES = 2
@@ -103,7 +104,13 @@ def chaos(seed: int) -> Scenario:
 
 
 def fleet(
-    count: int, settings: RunSettings, troubles: Troubles, *, training_s: float, parameters: int, sites: int = 1
+    count: int,
+    settings: RunSettings,
+    troubles: Troubles,
+    *,
+    training_s: float,
+    parameters: int,
+    sites: int = 1,
 ) -> Scenario:
     """A fleet for whose operator rounds are tried out: some devices are slow, some have thin lines."""
     chance = Random(settings.seed)  # noqa: S311 - a simulation must be repeatable

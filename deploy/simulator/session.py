@@ -1,4 +1,4 @@
-"""A session with the simulated broker: what `broker.session.Session` promises, without sockets and threads."""
+"""A session with the simulated broker: what `broker.session` promises, without sockets and threads."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

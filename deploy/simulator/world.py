@@ -12,22 +12,18 @@ from aggregator.coordinator.phases import RunOutcome
 from broker import topics as tree
 from broker.messages import Presence
 from broker.topics import Topics
-from deploy.simulator import device as devices
 from deploy.simulator.aggregator import UNIX_S, Aggregator
 from deploy.simulator.clock import Clock
 from deploy.simulator.device import Device
+from deploy.simulator.disk import Disk
 from deploy.simulator.judge import Judge, ViolationError, require
 from deploy.simulator.network import Broker, Weather
 from deploy.simulator.scenario import Scenario, Troubles
-from deploy.simulator.session import DEAD_LINK_S
+from deploy.simulator.trouble import Troublemaker
 
 TASK = "task"
 LOOKS_S = 5.0
 BOOTED_WITHIN_S = 5.0
-BROKER_SAVES_S = 30.0
-BROKER_DOWN_S = (0.5, 20.0)
-AWAY_S = (5.0, 60.0)
-STALL_S = (5.0, 40.0)
 TRACED = 40
 STEPS_AT_ONCE = 100_000
 SETTLES_S = 60.0
@@ -62,14 +58,29 @@ class World:
         )
         self.devices = {
             about.name: Device(
-                about, scenario, self.clock, self.broker, topics, self.judge, self.trace, lambda: self.troubles
+                about,
+                scenario,
+                self.clock,
+                self.broker,
+                topics,
+                self.judge,
+                self.trace,
+                lambda: self.troubles,
             )
             for about in scenario.devices
         }
-        self.ended = False
-        """Whether the newest run is finished, as of the operator's last look."""
         for disk in self._disks():
             disk.cuts, disk.rot = self.troubles.power_cuts, self.troubles.files_rot
+
+        self.troublemaker = Troublemaker(
+            scenario,
+            self.clock,
+            self.broker,
+            self.aggregator,
+            [*self.devices.values()],
+            lambda: self.troubles,
+            self.trace,
+        )
 
     # -- what happened -----------------------------------------------------------------------------
 
@@ -100,17 +111,17 @@ class World:
             self._until(self.scenario.heals_at)
             self._heal()
             ends_at = self.scenario.heals_at + self.scenario.within_s
-            while not self._newest_finished():
+            while not self.finished:
                 require(self.clock.now < ends_at, f"the run is still {self._where()} long after all is well")
                 self._step()
             self._until(self.clock.now + SETTLES_S)
             self._look_at_the_end()
 
-    def run_in_trouble(self, look: Callable[[], None] = bool) -> None:
+    def run_in_trouble(self, look: Callable[[], None]) -> None:
         """Let one run take as long as it takes, with trouble to its end; `look` is called now and then."""
         with self._named():
             self._begin()
-            while not self.ended:
+            while not self.finished:
                 self._until(self.clock.now + LOOKS_S)
                 require(self.clock.now < self.scenario.within_s, f"the run is still {self._where()}")
                 look()
@@ -130,8 +141,10 @@ class World:
         run = self.aggregator.core.run
         return run.completed if run else 0
 
-    def _newest_finished(self) -> bool:
-        return any(summary.state == RunOutcome.FINISHED for summary in self.aggregator.ledger.runs(1))
+    @property
+    def finished(self) -> bool:
+        """Whether the newest run has come to its end."""
+        return [*self.judge.runs.values()][-1:] == [RunOutcome.FINISHED]
 
     def _begin(self) -> None:
         chance = self.clock.chance
@@ -139,8 +152,7 @@ class World:
         for device in self.devices.values():
             self.clock.after(chance.uniform(0, BOOTED_WITHIN_S), device.boot)
         self.clock.after(LOOKS_S, self._look)
-        self.clock.after(BROKER_SAVES_S, self._save)
-        self._plan()
+        self.troublemaker.plan()
 
     def _heal(self) -> None:
         """End all trouble: whatever is down comes back, and stays."""
@@ -149,9 +161,10 @@ class World:
         self.weather.jitter_s = self.weather.lost = self.weather.duplicated = self.weather.ghosts = 0.0
         for disk in self._disks():
             disk.cuts = disk.rot = 0.0
-        for client in (self.aggregator, *self.devices.values()):
-            client.cut_off_until = 0.0
-        self._start_broker()
+        self.aggregator.cut_off_until = 0.0
+        for device in self.devices.values():
+            device.cut_off_until = 0.0
+        self.broker.start()
         self.aggregator.boot()
         for device in self.devices.values():
             device.boot()
@@ -213,119 +226,17 @@ class World:
     def _look(self) -> None:
         """See that there is a run as long as there is trouble, one of them to its end, and none is paused."""
         self.clock.after(LOOKS_S, self._look)
-        self.ended = self._newest_finished()
         enough = self.clock.now >= self.scenario.heals_at or math.isinf(self.scenario.heals_at)
-        if not self.aggregator.running or (self.ended and enough):
+        if not self.aggregator.running or (self.finished and enough):
             return
         run = self.aggregator.core.run
         if run is None:
-            run_id = f"run-{len(self.aggregator.ledger.runs()) + 1}"
+            run_id = f"run-{len(self.judge.runs) + 1}"
             self.aggregator.operate(on.StartRun(run_id, TASK, self.scenario.settings))
         elif run.paused is not None:
             self.aggregator.operate(on.ResumeRun())
 
-    def _save(self) -> None:
-        self.clock.after(BROKER_SAVES_S, self._save)
-        if self.broker.running:
-            self.broker.save()
-
-    # -- trouble ---------------------------------------------------------------------------------------
-
-    def _plan(self) -> None:
-        plans: dict[str, Callable[[], None]] = {
-            "link_cut_s": self._cut_a_link,
-            "partition_s": self._partition,
-            "site_away_s": self._lose_a_site,
-            "device_away_s": self._lose_a_device,
-            "aggregator_dies_s": lambda: self.aggregator.crash(power=self._coin()),
-            "aggregator_stalls_s": lambda: self.aggregator.stall(self.clock.chance.uniform(*STALL_S)),
-            "broker_restarts_s": self._restart_broker,
-            "operator_pauses_s": lambda: self.aggregator.operate(on.PauseRun()),
-            "operator_stops_s": lambda: self.aggregator.operate(on.StopRun()),
-        }
-        for name, happen in plans.items():
-            self._again(name, happen)
-        if self.scenario.heals_at > 0:
-            for device in self.devices.values():
-                if device.about.awake != (0.0, 1.0):
-                    self._sleep(device)
-
-    def _again(self, name: str, happen: Callable[[], None]) -> None:
-        """Have trouble of a kind come back at random, as rare as its mean time says."""
-        mean_s = getattr(self.troubles, name)
-        if mean_s:
-
-            def come() -> None:
-                if getattr(self.troubles, name):
-                    self.trace("world", name)
-                    happen()
-                    self._again(name, happen)
-
-            self.clock.after(self.clock.chance.expovariate(1 / mean_s), come)
-
-    def _coin(self) -> bool:
-        return self.clock.chance.random() < 0.5  # noqa: PLR2004 - heads or tails
-
-    def _any_device(self) -> Device:
-        return self.clock.chance.choice([*self.devices.values()])
-
-    def _cut_a_link(self) -> None:
-        one = self.clock.chance.choice([self.aggregator, *self.devices.values()])
-        self._cut(one)
-
-    def _cut(self, one: Aggregator | Device) -> None:
-        if one.running:
-            one.session.cut(
-                client_sees_s=self.clock.chance.uniform(0, DEAD_LINK_S),
-                broker_sees_s=self.clock.chance.uniform(0, DEAD_LINK_S),
-            )
-
-    def _partition(self) -> None:
-        one = self.clock.chance.choice([self.aggregator, *self.devices.values()])
-        one.cut_off_until = self.clock.now + self.clock.chance.uniform(*AWAY_S)
-        self._cut(one)
-
-    def _lose_a_site(self) -> None:
-        site = self._any_device().about.site
-        for device in self.devices.values():
-            if device.about.site == site:
-                device.crash(power=True, down_s=AWAY_S)
-
-    def _lose_a_device(self) -> None:
-        device = self._any_device()
-        if self._coin():
-            device.crash(power=self._coin())
-        else:
-            device.leave()
-            self.clock.after(self.clock.chance.uniform(*AWAY_S), device.boot)
-
-    def _restart_broker(self) -> None:
-        if self.broker.running:
-            self.broker.stop(killed=self._coin())
-            self.clock.after(self.clock.chance.uniform(*BROKER_DOWN_S), self._start_broker)
-
-    def _start_broker(self) -> None:
-        if not self.broker.running:
-            self.broker.start()
-
-    def _sleep(self, device: Device) -> None:
-        """Have the device's power follow the sun, until all is well."""
-        day_s, (wakes, sleeps) = self.scenario.day_s, device.about.awake
-
-        def day() -> None:
-            if self.clock.now < self.scenario.heals_at:
-                device.boot()
-                self.clock.after((sleeps - wakes) * day_s, night)
-
-        def night() -> None:
-            if self.clock.now < self.scenario.heals_at:
-                dark_s = (1 - sleeps + wakes) * day_s
-                device.crash(power=True, down_s=(dark_s, dark_s))
-                self.clock.after(dark_s, day)
-
-        self.clock.after(wakes * day_s, day)
-
-    def _disks(self) -> list[devices.Disk]:
+    def _disks(self) -> list[Disk]:
         return [self.aggregator.disk, *(device.disk for device in self.devices.values())]
 
     def _connection_of(self, device: str) -> str:

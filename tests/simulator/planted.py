@@ -14,8 +14,7 @@ from aggregator.ledger import Ledger
 from broker.messages import Presence, Receipt
 from deploy.simulator.aggregator import Aggregator
 from deploy.simulator.disk import SimulatedStore
-from edge_agent import lifecycle
-from edge_agent import offering
+from edge_agent import context, lifecycle, offering
 from edge_agent.snapshot import Snapshot
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -78,7 +77,7 @@ def agent_forgets_what_it_trained(patch: pytest.MonkeyPatch) -> None:
 def update_deleted_unanswered(patch: pytest.MonkeyPatch) -> None:
     """The agent takes any receipt for its own, whatever round it is of."""
 
-    def receipt(c: lifecycle.Context, event: Receipt) -> None:
+    def receipt(c: context.Context, _event: Receipt) -> None:
         if c.kept.pending is not None:
             offering._let_go(c, c.kept.pending.update.transfer)
 

@@ -26,19 +26,22 @@ def simulate(seed: int) -> World:
     return world
 
 
+def simulate_many(seeds: range) -> None:
+    for seed in seeds:
+        simulate(seed)
+
+
 @pytest.mark.timeout(0 if SEEDS > 500 else 120)
 @pytest.mark.parametrize("part", range(PARTS), ids=str)
 def test_nothing_is_lost_and_every_run_completes(part: int) -> None:
-    for seed in range(part * SEEDS // PARTS, (part + 1) * SEEDS // PARTS):
-        simulate(seed)
+    simulate_many(range(part * SEEDS // PARTS, (part + 1) * SEEDS // PARTS))
 
 
 @pytest.mark.parametrize("plant", ALL, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     with pytest.raises(ViolationError) as found:
-        for seed in range(FOUND_WITHIN):
-            simulate(seed)
+        simulate_many(range(FOUND_WITHIN))
     print(plant.__name__, found.value)  # noqa: T201 - with pytest -s: which seed finds it
 
 
