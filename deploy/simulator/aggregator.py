@@ -1,6 +1,5 @@
 """The aggregator: its real core, ledger and transfers, in a process that can end at any step."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,7 +10,6 @@ from aggregator.coordinator.core import Coordinator
 from aggregator.intake import IntakeLimits
 from broker import events as broker_events
 from broker import topics as tree
-from broker.contract import DataContract
 from broker.layout import Layout
 from broker.messages import (
     Announcement,
@@ -27,19 +25,17 @@ from broker.messages import (
 from broker.topics import Topics
 from deploy.simulator.clock import Alarm, Clock
 from deploy.simulator.disk import Disk, MemoryLedger, PowerCut, SimulatedSpool
-from deploy.simulator.judge import Judge, Key, require
+from deploy.simulator.judge import Judge, require
 from deploy.simulator.network import Broker, Line
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
 from deploy.simulator.workers import SimulatedJobs, SimulatedPublisher, SimulatedUploads
-from host.errors import StorageError
+from deploy.simulator.workshop import Workshop
 
-RUNTIME = "litert"
 LINE = Line(up=1e7, down=1e7, delay_s=0.002)
 UNIX_S = 1_750_000_000.0
 BLOB_EXPIRY_S = 7 * 86_400
 HEARD = (tree.PRESENCE, tree.HEARTBEAT, tree.OFFER, tree.REPORT, tree.UPDATE_CHUNK)
-PREPARING_S, EVALUATING_S = (0.5, 5.0), (0.2, 3.0)
 DOWN_S = (0.5, 20.0)
 _ABSENT_LAYOUT = Layout(trainable=((1,),))
 
@@ -71,6 +67,7 @@ class Aggregator:
         self.spool = SimulatedSpool(self.disk)
         self.ledger = MemoryLedger(lambda: UNIX_S + clock.now)
         self._blobs: set[BlobRef] = set()
+        """Those whose files are there."""
         self.running = False
         self.crashes = 0
         self.cut_off_until = 0.0
@@ -112,6 +109,16 @@ class Aggregator:
         limits = IntakeLimits(max_grants=self._scenario.uploads_at_a_time)
         self._uploads = SimulatedUploads(self.spool, self._jobs, limits, self._to_device, self._tell)
         self._publisher = SimulatedPublisher(self.session, self._topics, BLOB_EXPIRY_S)
+        self._workshop = Workshop(
+            self._scenario,
+            self._judge,
+            self.spool,
+            self._blobs,
+            self._jobs,
+            self._later,
+            self._tell,
+            self._work,
+        )
         self._deeds = self._deed_table()
         self._guard(self._begin)
 
@@ -161,6 +168,10 @@ class Aggregator:
             due = (self.core.next_deadline(), self._uploads.next_deadline())
             soonest = min((at for at in due if at is not None), default=None)
             self._alarm.set(None if soonest is None else max(soonest, self._stalled_until))
+
+    def _work(self) -> bool:
+        """Whether work succeeds."""
+        return not self._clock.happens(self._troubles().work_fails)
 
     def _begin(self) -> None:
         run = self.core.run
@@ -255,7 +266,7 @@ class Aggregator:
         return {
             do.Reject: lambda _: None,
             do.Persist: self._persist,
-            do.Prepare: self._prepare,
+            do.Prepare: self._workshop.prepare,
             do.PublishBlobs: self._publish_blobs,
             do.RetractBlobs: self._retract_blobs,
             do.Announce: self._announce,
@@ -263,8 +274,8 @@ class Aggregator:
             do.Admit: self._admit,
             do.AnswerFromLedger: self._answer_from_ledger,
             do.DropUploads: lambda effect: self._uploads.drop(effect.run, effect.round, self._clock.now),
-            do.Aggregate: self._aggregate,
-            do.Evaluate: self._evaluate,
+            do.Aggregate: self._workshop.aggregate,
+            do.Evaluate: self._workshop.evaluate,
             do.WriteHistory: self._write_history,
         }
 
@@ -276,56 +287,9 @@ class Aggregator:
 
         self.disk.sync(commit)
 
-    def _prepare(self, effect: do.Prepare) -> None:
-        def prepared() -> None:
-            theta, program = self._new_theta(effect.run, 0, ""), self._blob(f"{effect.run} program", 20_000)
-            if self._clock.happens(self._troubles().work_fails):
-                self._tell(on.PrepareFailed(effect.run, "out of memory"))
-                return
-            contract = DataContract(shape=(4,))
-            layout, parameters = "1" * 64, self._scenario.parameters
-            self._tell(on.Prepared(effect.run, theta, program, layout, RUNTIME, contract, parameters))
-
-        self._later(PREPARING_S, prepared)
-
-    def _aggregate(self, effect: do.Aggregate) -> None:
-        def work() -> BlobRef:
-            run = self.core.run
-            if run is None or run.run != effect.run:
-                raise StorageError("the run was stopped, and its spool swept")
-            spool = {Key(*key): digest for key, digest in self.spool.updates.items()}
-            content = self._judge.aggregates_over(effect.run, effect.round, effect.updates, spool)
-            if self._clock.happens(self._troubles().work_fails):
-                raise StorageError("out of memory")
-            return self._new_theta(effect.run, effect.round, f"{effect.theta.digest} {content}")
-
-        def done(theta: BlobRef) -> None:
-            self._tell(on.Aggregated(effect.run, effect.round, theta))
-            self.spool.forget(effect.run, effect.round)
-
-        def failed(error: Exception) -> None:
-            self._tell(on.AggregationFailed(effect.run, effect.round, str(error)))
-
-        self._jobs.submit(work, done, failed)
-
-    def _evaluate(self, effect: do.Evaluate) -> None:
-        evaluated: on.Event = on.Evaluated(effect.run, effect.round, {"accuracy": (1.0, 2.0)})
-        if self._clock.happens(self._troubles().work_fails):
-            evaluated = on.EvaluationFailed(effect.run, effect.round, "out of memory")
-        self._later(EVALUATING_S, lambda: self._tell(evaluated))
-
     def _later(self, between_s: tuple[float, float], action: Callable[[], None]) -> None:
         """Have a child process do something that takes a while."""
         self._clock.after(self._clock.chance.uniform(*between_s), self.guarded(action))
-
-    def _new_theta(self, run: str, number: int, content: str) -> BlobRef:
-        return self._blob(f"{run} theta {number} {content}", 4 * self._scenario.parameters)
-
-    def _blob(self, content: str, size: int) -> BlobRef:
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        ref = BlobRef(digest=digest, size=size, chunk_bytes=self._scenario.chunk_bytes)
-        self._blobs.add(ref)
-        return ref
 
     # -- to the broker ---------------------------------------------------------------------------------
 
