@@ -24,6 +24,7 @@ class _Upload:
     layout: Layout
     max_norm: float | None
     part: PartFile | None = None
+    resumed: bool = False
     verifying: bool = False
     dropped: bool = False
 
@@ -113,6 +114,7 @@ class Uploads:
             del self._uploads[offered.device]
             return self._intake.forget(offered.device)
         upload.part = self._spool.part(offered.run, offered.round, offered.device, offered.ref)
+        upload.resumed = upload.part.received > 0
         return self._intake.opened(offered, upload.part.missing(offered.ref.chunks), now)
 
     def _complete(self, effect: Complete) -> None:
@@ -124,6 +126,10 @@ class Uploads:
             self._uploads.pop(device, None)
             if reason is None:
                 self._tell(UpdateReceived(device, upload.offer))
+            elif reason is RejectReason.DIGEST and upload.resumed:
+                # A power cut may have torn what came before it, which is no fault of the device: all of it is
+                # discarded by now, and comes anew when the device offers again.
+                log.warning("the update of %s was damaged on our disk: it is to come again", device)
             else:
                 self._tell(UpdateRejected(device, upload.offer, reason))
 

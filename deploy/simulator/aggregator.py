@@ -16,6 +16,7 @@ from broker.messages import (
     BlobRef,
     Federation,
     Heartbeat,
+    Invite,
     Message,
     Offer,
     Presence,
@@ -301,13 +302,18 @@ class Aggregator:
         self.session.publish(self._topics.topic(tree.FEDERATION), federation, retain=True)
 
     def _announce(self, effect: do.Announce) -> None:
+        asked = effect.assignment
+        if asked is not None and asked.cohort is not None:
+            self._judge.invites(asked.run, asked.round, asked.cohort)
         self._sequence += 1
-        message = Announcement(session=self._number, sequence=self._sequence, assignment=effect.assignment)
+        message = Announcement(session=self._number, sequence=self._sequence, assignment=asked)
         expiry_s = None if effect.expiry_s is None else max(1, int(effect.expiry_s + 0.999))
         self.session.publish(self._topics.topic(tree.ROUND), message, retain=True, expiry_s=expiry_s)
 
     def _to_device(self, device: str, message: Message) -> None:
         self._trace("to", (device, message))
+        if isinstance(message, Invite):
+            self._judge.invites(message.run, message.round, (device,))
         self.session.publish(self._topics.topic(tree.INBOX, device=device), message)
 
     def _publish_blobs(self, effect: do.PublishBlobs) -> None:

@@ -52,7 +52,7 @@ class Disk:
             if fate < 1 / 3:
                 del self.arriving[path]
             elif fate < 2 / 3:
-                self.arriving[path].torn = True
+                self.arriving[path].torn = any(self.arriving[path].present)
 
 
 class _Arriving:

@@ -1,11 +1,11 @@
 """What must hold at every step, found out independently of what the cores believe."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.phases import TRANSITIONS, Phase
-from aggregator.records import Record, RoundOpened, RunEnded, RunStarted, Transition, UpdateAccepted
+from aggregator.records import Invited, Record, RoundOpened, RunEnded, RunStarted, Transition, UpdateAccepted
 from broker.messages import Message, Presence, Receipt, ReceiptOutcome
 from edge_agent.snapshot import Snapshot
 
@@ -44,6 +44,7 @@ class Judge:
         self._trained: set[Key] = set()
         self._transfers: dict[str, set[str]] = {}
         self._rounds: dict[str, int] = {}
+        self._invited: set[Key] = set()
         self._kept: dict[str, tuple[int, int]] = {}
         self._session = -1
 
@@ -67,10 +68,19 @@ class Judge:
         for record in records:
             if isinstance(record, UpdateAccepted):
                 self.accepted[Key(record.run, record.round, record.device)] = record.digest
+            elif isinstance(record, RoundOpened):
+                self._invited.update(Key(record.run, record.round, device) for device in record.cohort)
+            elif isinstance(record, Invited):
+                self._invited.add(Key(record.run, record.round, record.device))
             elif isinstance(record, RunStarted):
                 self.runs[record.run] = ""
             elif isinstance(record, RunEnded):
                 self.runs[record.run] = record.outcome
+
+    def invites(self, run: str, number: int, devices: Iterable[str]) -> None:
+        """Look at whom an announcement or an invitation asks to train."""
+        unknown = [device for device in devices if Key(run, number, device) not in self._invited]
+        require(not unknown, f"round {number} of {run} asks {unknown}, of whom the ledger knows nothing")
 
     def session_began(self, number: int) -> None:
         """Look at the number of the aggregator's new session."""
@@ -150,6 +160,13 @@ class Judge:
             taken == digest.startswith(receipt.transfer) if digest else not taken,
             f"{device} is told {receipt.outcome} of {receipt.transfer}, accepted was {digest[:16] or 'none'}",
         )
+        wrong = receipt.outcome in (
+            ReceiptOutcome.REJECTED,
+            ReceiptOutcome.DUPLICATE,
+            ReceiptOutcome.UNKNOWN_RUN,
+        )
+        why = f"{receipt.outcome} {receipt.reason or ''}"
+        require(not wrong, f"{device} did nothing wrong, and is told {why} of {receipt.transfer}")
         self.receipts.setdefault(key, receipt.outcome)
         self._transfers.setdefault(device, set()).add(receipt.transfer)
 

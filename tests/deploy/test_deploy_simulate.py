@@ -69,7 +69,7 @@ def test_drop_out_wastes_training_and_over_selection_wastes_more() -> None:
 
 def test_sites_that_fail_cost_training_and_time_but_no_round_its_quorum() -> None:
     calm, outages = outcome_of(a_fleet(Troubles())), outcome_of(a_fleet(Troubles(site_away_s=30.0)))
-    assert outages.wasted_s > 0.1 * outages.trained_s
+    assert outages.wasted_s > calm.wasted_s
     assert outages.p95_s > calm.p95_s
     assert outages.quorum == ROUNDS
 
