@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # Its age tells whether the environment is older than what pyproject.toml asks for.
 STAMP := $(VENV)/.installed
 ARGS ?=
+SEED ?= 0
 # Where the data of the examples is, for `make examples`.
 MNIST ?= data/mnist
 LETTERS ?= data/letters
@@ -16,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo examples test fuzz lint format docs arm-check clean mosquitto
+.PHONY: help install demo examples test fuzz simulate simulate-long lint format docs arm-check clean mosquitto
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +38,12 @@ test: install lint ## style, types, imports, all tests on every core
 
 fuzz: $(STAMP) ## 2,000 damaged training programs; options by ARGS="--count 200"
 	$(BIN)/python -m tests.fuzz.programs $(ARGS)
+
+simulate: $(STAMP) ## one simulated fleet again, with what happened last; SEED=129
+	$(BIN)/python -m tests.simulator.again $(SEED)
+
+simulate-long: $(STAMP) ## 10,000 simulated fleets on which everything goes wrong, some minutes on every core
+	MIDGE_SIMULATED_SEEDS=10000 $(BIN)/pytest --numprocesses=auto tests/simulator/test_simulated_chaos.py $(ARGS)
 
 lint: $(STAMP) ## style, types and who may import whom
 	$(BIN)/ruff check

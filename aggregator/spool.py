@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from broker.messages import BlobRef
+from broker.partfile import PartFile
 from host.errors import StorageError
 from host.files import publish_file, sync_file, sync_folder
 
@@ -32,6 +33,10 @@ class Spool:
     def path(self, run: str, round_: int, device: str) -> Path:
         """Where the device's accepted update lies."""
         return self._round(run, round_) / f"{device}.update"
+
+    def part(self, run: str, round_: int, device: str, ref: BlobRef) -> PartFile:
+        """An update on its way in, with what has arrived of it."""
+        return PartFile(self.incoming(run, round_, device, ref), ref)
 
     def incoming(self, run: str, round_: int, device: str, ref: BlobRef) -> Path:
         """Where the PartFile of this upload belongs; what came of the device's other uploads is removed."""

@@ -25,6 +25,7 @@ class _Upload:
     layout: Layout
     max_norm: float | None
     part: PartFile | None = None
+    resumed: bool = False
     verifying: bool = False
     dropped: bool = False
 
@@ -127,6 +128,7 @@ class Uploads:
             effects = self._intake.forget(offered.device)
             self._give_up(error)
             return effects
+        upload.resumed = upload.part.received > 0
         return self._intake.opened(offered, upload.part.missing(offered.ref.chunks), now)
 
     def _part(self, offered: Offered) -> PartFile:
@@ -135,8 +137,7 @@ class Uploads:
                 f"the disk has no room for the update of {offered.device}: {offered.ref.size:,} bytes and "
                 f"a reserve of {RESERVE_BYTES >> 20} MiB: free some space"
             )
-        path = self._spool.incoming(offered.run, offered.round, offered.device, offered.ref)
-        return PartFile(path, offered.ref)
+        return self._spool.part(offered.run, offered.round, offered.device, offered.ref)
 
     def _give_up(self, error: Exception) -> None:
         if is_no_room(error):
@@ -153,6 +154,10 @@ class Uploads:
             self._uploads.pop(device, None)
             if reason is None:
                 self._tell(UpdateReceived(device, upload.offer))
+            elif reason is RejectReason.DIGEST and upload.resumed:
+                # A power cut may have torn what came before it, which is no fault of the device: all of it is
+                # discarded by now, and comes anew when the device offers again.
+                log.warning("the update of %s was damaged on our disk: it is to come again", device)
             else:
                 self._tell(UpdateRejected(device, upload.offer, reason))
 

@@ -100,7 +100,7 @@ class Downloads:
                 self._take(arriving, arriving.download.stalled(), now)
 
     def _begin(self, ref: BlobRef, now: float) -> list[Outcome]:
-        file = PartFile(self._store.blob(ref), ref)
+        file = self._store.part(ref)
         window = max(MIN_WINDOW, min(MAX_WINDOW, WINDOW_BYTES // ref.chunk_bytes))
         arriving = _Arriving(ref, file, Download(ref, file.bitmap, window), now)
         self._arriving[ref.digest] = arriving

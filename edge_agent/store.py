@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from broker.messages import BlobRef
+from broker.partfile import PartFile
 from edge_agent.snapshot import Snapshot
 from host.errors import StorageError
 from host.files import file_digest, publish_file, sync_file, write_atomic
@@ -115,6 +116,10 @@ class Store:
     def blob(self, ref: BlobRef) -> Path:
         """Where a blob belongs, whether it is there or not."""
         return self._blobs / ref.digest
+
+    def part(self, ref: BlobRef) -> PartFile:
+        """A blob on its way in, with what has arrived of it."""
+        return PartFile(self.blob(ref), ref)
 
     def has_blob(self, ref: BlobRef) -> bool:
         """Whether it is there; its digest was checked before it got its name."""

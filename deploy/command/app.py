@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, export, remote, results
+from deploy.command import demo, export, remote, results, simulate
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -52,6 +52,7 @@ demo.add_to(app)
 export.add_to(app)
 remote.add_to(app)
 results.add_to(app)
+simulate.add_to(app)
 
 
 def run() -> None:

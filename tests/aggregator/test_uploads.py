@@ -374,3 +374,24 @@ def test_an_upload_for_which_the_disk_has_no_room_may_be_offered_again(
     assert "free some space" in str(error)
     bench.upload("a", content)
     assert bench.told == [UpdateReceived("a", offer_of(content))]
+
+
+def test_what_a_power_cut_tore_comes_again_and_is_not_held_against_the_device(bench: Bench) -> None:
+    content = update()
+    bench.admit("a", offer_of(content))
+    bench.send("a", content, 0)
+    (part,) = bench.folder.rglob("*.part")
+    part.write_bytes(bytes(CHUNK))
+    bench.grants.clear()
+    bench.begin()
+    bench.upload("a", content)
+    assert bench.told == []
+    assert bench.files() == []
+    bench.upload("a", content)
+    assert bench.told == [UpdateReceived("a", offer_of(content))]
+
+
+def test_content_that_is_wrong_from_its_first_chunk_on_is_rejected(bench: Bench) -> None:
+    content = update()
+    bench.upload("a", bytes(len(content)), offer_of(content))
+    assert bench.told == [UpdateRejected("a", offer_of(content), RejectReason.DIGEST)]

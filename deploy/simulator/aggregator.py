@@ -1,0 +1,353 @@
+"""The aggregator: its real core, ledger and transfers, in a process that can end at any step."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aggregator.coordinator import effects as do
+from aggregator.coordinator import events as on
+from aggregator.coordinator.core import Coordinator
+from aggregator.intake import IntakeLimits
+from broker import events as broker_events
+from broker import topics as tree
+from broker.layout import Layout
+from broker.messages import (
+    Announcement,
+    BlobRef,
+    Federation,
+    Heartbeat,
+    Invite,
+    Message,
+    Offer,
+    Presence,
+    Receipt,
+    Report,
+)
+from broker.topics import Topics
+from deploy.simulator.clock import Alarm, Clock
+from deploy.simulator.disk import Disk, MemoryLedger, PowerCut, SimulatedSpool
+from deploy.simulator.judge import Judge, require
+from deploy.simulator.network import Broker, Line
+from deploy.simulator.scenario import Scenario, Troubles
+from deploy.simulator.session import Delivered, Happening, SimulatedSession
+from deploy.simulator.workers import SimulatedJobs, SimulatedPublisher, SimulatedUploads
+from deploy.simulator.workshop import Workshop
+
+LINE = Line(up=1e7, down=1e7, delay_s=0.002)
+UNIX_S = 1_750_000_000.0
+BLOB_EXPIRY_S = 7 * 86_400
+HEARD = (tree.PRESENCE, tree.HEARTBEAT, tree.OFFER, tree.REPORT, tree.UPDATE_CHUNK)
+DOWN_S = (0.5, 20.0)
+_ABSENT_LAYOUT = Layout(trainable=((1,),))
+
+
+class Aggregator:
+    """One aggregator's machine; `boot` starts the process, which `crash` ends."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        clock: Clock,
+        broker: Broker,
+        topics: Topics,
+        judge: Judge,
+        trace: Callable[[str, object], None],
+        truth: Callable[[str], str],
+        troubles: Callable[[], Troubles],
+    ) -> None:
+        self._scenario = scenario
+        self._clock = clock
+        self._broker = broker
+        self._topics = topics
+        self._judge = judge
+        self._trace = trace
+        self._truth = truth
+        self._troubles = troubles
+        self._life = 0
+        self.disk = Disk(clock)
+        self.spool = SimulatedSpool(self.disk)
+        self.ledger = MemoryLedger(lambda: UNIX_S + clock.now)
+        self._blobs: set[BlobRef] = set()
+        """Those whose files are there."""
+        self.running = False
+        self.crashes = 0
+        self.cut_off_until = 0.0
+        self._stalled_until = 0.0
+        self._unread: list[Happening] = []
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start a process on what the disk holds."""
+        if self.running:
+            return
+        self.running = True
+        self._life += 1
+        self._alarm = Alarm(self._clock, self.guarded(self._fire))
+        self._unread = []
+        self._sequence = 0
+        wrong = self._clock.happens(self._troubles().clock_is_wrong)
+        self._number = self.ledger.next_session(self._clock.now + (0.0 if wrong else UNIX_S))
+        self._judge.session_began(self._number)
+        snapshot, now = self.ledger.snapshot(), self._clock.now
+        heartbeat_s = self._scenario.heartbeat_s
+        self.core = (
+            Coordinator(heartbeat_s, now)
+            if snapshot is None
+            else Coordinator.restore(snapshot, heartbeat_s, now)
+        )
+        self.session = SimulatedSession(
+            self._clock,
+            self._broker,
+            LINE,
+            self._hear,
+            last_words=None,
+            presence="",
+            subscriptions=[self._topics.filter(branch) for branch in HEARD],
+            reachable=lambda: self._clock.now >= self.cut_off_until,
+        )
+        self._jobs = SimulatedJobs(self._later)
+        limits = IntakeLimits(max_grants=self._scenario.uploads_at_a_time)
+        self._uploads = SimulatedUploads(self.spool, self._jobs, limits, self._to_device, self._tell)
+        self._publisher = SimulatedPublisher(self.session, self._topics, BLOB_EXPIRY_S)
+        self._workshop = Workshop(
+            self._scenario,
+            self._judge,
+            self.spool,
+            self._blobs,
+            self._jobs,
+            self._later,
+            self._tell,
+            self._work,
+        )
+        self._deeds = self._deed_table()
+        self._guard(self._begin)
+
+    def crash(self, *, power: bool = False) -> None:
+        """End the process, with its machine or without; it is started again some time later."""
+        if not self.running:
+            return
+        self._trace("aggregator crashes", power)
+        self.running = False
+        self.crashes += 1
+        self._life += 1
+        self._stalled_until = 0.0
+        if power:
+            self.disk.tear()
+        self.session.die(power=power)
+        self._clock.after(self._clock.chance.uniform(*DOWN_S), self.boot)
+
+    def stall(self, seconds: float) -> None:
+        """Let the loop come late: what comes meanwhile is read afterwards."""
+        if self.running:
+            self._stalled_until = self._clock.now + seconds
+            self._clock.at(self._stalled_until, self.guarded(self._wake))
+
+    def operate(self, event: on.Event) -> None:
+        """Do what an operator asks."""
+        if self.running and self._clock.now >= self._stalled_until:
+            self._guard(lambda: self._tell(event))
+
+    def guarded(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Make this do nothing once the process that asked for it has ended."""
+        life = self._life
+
+        def run() -> None:
+            if life == self._life:
+                self._guard(action)
+
+        return run
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        """Run a step of this process, which may be its last."""
+        life = self._life
+        try:
+            action()
+        except PowerCut:
+            self.crash(power=self._clock.chance.random() < 0.5)  # noqa: PLR2004 - as often as not
+        if life == self._life:
+            due = (self.core.next_deadline(), self._uploads.next_deadline())
+            soonest = min((at for at in due if at is not None), default=None)
+            self._alarm.set(None if soonest is None else max(soonest, self._stalled_until))
+
+    def _work(self) -> bool:
+        """Whether work succeeds."""
+        return not self._clock.happens(self._troubles().work_fails)
+
+    def _begin(self) -> None:
+        run = self.core.run
+        keep = run.model.blobs if run and run.model else ()
+        self._blobs &= set(keep)
+        for summary in self.ledger.runs(1):
+            self._write_history(do.WriteHistory(summary.run))
+        self._tell(on.Restored())
+        self.session.start()
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _fire(self) -> None:
+        now = self._clock.now
+        if now < self._stalled_until:
+            return
+        core_due, uploads_due = self.core.next_deadline(), self._uploads.next_deadline()
+        if core_due is not None and core_due <= now:
+            self._tell(on.Tick())
+        if uploads_due is not None and uploads_due <= now:
+            self._uploads.lapsed(now)
+
+    def _wake(self) -> None:
+        if self._clock.now < self._stalled_until:
+            return
+        self._fire()
+        unread, self._unread = self._unread, []
+        for happening in unread:
+            self._on(happening)
+
+    # -- from the broker -----------------------------------------------------------------------------
+
+    def _hear(self, happening: Happening) -> None:
+        if self.running and self._clock.now < self._stalled_until:
+            self._unread.append(happening)
+        elif self.running:
+            self._guard(lambda: self._on(happening))
+
+    def _on(self, happening: Happening) -> None:
+        now = self._clock.now
+        match happening:
+            case Delivered(topic, payload, retained):
+                self._read(topic, payload, retained=retained)
+            case broker_events.Acknowledged(ticket, ok, reason):
+                self._publisher.acknowledged(ticket, ok=ok, reason=reason)
+            case broker_events.Connected():
+                self._introduce()
+                self._publisher.forget()
+                self._tell(on.Connected())
+                for ref in self.ledger.dropped_blobs():
+                    self._publisher.clear(ref)
+                self._uploads.connected(now)
+            case broker_events.Disconnected():
+                self._publisher.forget()
+                self._uploads.disconnected()
+                self._tell(on.Disconnected())
+
+    def _read(self, topic: str, payload: Message | bytes, *, retained: bool) -> None:
+        device, _, rest = topic.removeprefix(f"{self._topics.root}/devices/").partition("/")
+        match payload:
+            case Heartbeat():
+                self._tell(on.DeviceHeartbeat(device, payload))
+            case Presence():
+                self._read_presence(device, payload, retained=retained)
+            case Offer():
+                self._tell(on.UpdateOffered(device, payload))
+            case Report():
+                self._tell(on.DeviceReport(device, payload))
+            case bytes():
+                _, transfer, index = rest.split("/")
+                self._uploads.chunk(device, transfer, int(index), payload, self._clock.now)
+
+    def _read_presence(self, device: str, presence: Presence, *, retained: bool) -> None:
+        event, now = on.DevicePresence(device, presence, retained), self._clock.now
+        truth = "" if presence.online else self._truth(device)
+        harmless = self._judge.death_heard(self.core, device, presence, now, truth)
+        self._tell(event)
+        if harmless:
+            self._judge.survived(self.core, device, now)
+
+    # -- events in, effects out ------------------------------------------------------------------------
+
+    def _tell(self, event: on.Event) -> None:
+        self._trace("aggregator", event)
+        effects = self.core.handle(event, self._clock.now)
+        self._judge.state(self.core)
+        for place, effect in enumerate(effects):
+            require(place == 0 or not isinstance(effect, do.Persist), "a Persist stands behind other effects")
+            self._deeds[type(effect)](effect)
+
+    def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], None]]:
+        return {
+            do.Reject: lambda _: None,
+            do.Persist: self._persist,
+            do.Prepare: self._workshop.prepare,
+            do.PublishBlobs: self._publish_blobs,
+            do.RetractBlobs: self._retract_blobs,
+            do.Announce: self._announce,
+            do.Send: lambda effect: self._to_device(effect.device, effect.message),
+            do.Admit: self._admit,
+            do.AnswerFromLedger: self._answer_from_ledger,
+            do.DropUploads: lambda effect: self._uploads.drop(effect.run, effect.round, self._clock.now),
+            do.Aggregate: self._workshop.aggregate,
+            do.Evaluate: self._workshop.evaluate,
+            do.WriteHistory: self._write_history,
+        }
+
+    def _persist(self, effect: do.Persist) -> None:
+        def commit() -> None:
+            self._judge.commits(effect.records)
+            self.ledger.commit(effect.records, effect.snapshot)
+            self._judge.committed(effect.records)
+
+        self.disk.sync(commit)
+
+    def _later(self, between_s: tuple[float, float], action: Callable[[], None]) -> None:
+        """Have a child process do something that takes a while."""
+        self._clock.after(self._clock.chance.uniform(*between_s), self.guarded(action))
+
+    # -- to the broker ---------------------------------------------------------------------------------
+
+    def _introduce(self) -> None:
+        heartbeat_s = self._scenario.heartbeat_s
+        federation = Federation(
+            session=self._number, version="0", heartbeat_s=heartbeat_s, aggregator_key="0" * 64
+        )
+        self.session.publish(self._topics.topic(tree.FEDERATION), federation, retain=True)
+
+    def _announce(self, effect: do.Announce) -> None:
+        asked = effect.assignment
+        if asked is not None and asked.cohort is not None:
+            self._judge.invites(asked.run, asked.round, asked.cohort)
+        self._sequence += 1
+        message = Announcement(session=self._number, sequence=self._sequence, assignment=asked)
+        expiry_s = None if effect.expiry_s is None else max(1, int(effect.expiry_s + 0.999))
+        self.session.publish(self._topics.topic(tree.ROUND), message, retain=True, expiry_s=expiry_s)
+
+    def _to_device(self, device: str, message: Message) -> None:
+        self._trace("to", (device, message))
+        if isinstance(message, Invite):
+            self._judge.invites(message.run, message.round, (device,))
+        self.session.publish(self._topics.topic(tree.INBOX, device=device), message)
+
+    def _publish_blobs(self, effect: do.PublishBlobs) -> None:
+        missing = set(effect.blobs)
+
+        def put(ref: BlobRef) -> None:
+            missing.remove(ref)
+            if not missing:
+                self._tell(on.BlobsPublished(effect.blobs))
+
+        for ref in effect.blobs:
+            require(ref in self._blobs, f"blob {ref.digest[:16]} is to be published, but was removed")
+            self.ledger.want_blob(ref)
+            self._publisher.put_blob(ref, partial(put, ref))
+
+    def _retract_blobs(self, effect: do.RetractBlobs) -> None:
+        for ref in self.ledger.wanted_blobs():
+            if ref not in effect.keep:
+                self.ledger.drop_blob(ref)
+                self._publisher.clear(ref)
+                self._blobs.discard(ref)
+
+    def _admit(self, effect: do.Admit) -> None:
+        self._uploads.admit(effect.device, effect.offer, _ABSENT_LAYOUT, None, self._clock.now)
+
+    def _answer_from_ledger(self, effect: do.AnswerFromLedger) -> None:
+        offer, device = effect.offer, effect.device
+        transfer = offer.update.transfer
+        outcome, reason = self.ledger.answer(offer.run, offer.round, device, transfer)
+        self._to_device(
+            device,
+            Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome, reason=reason),
+        )
+
+    def _write_history(self, _: do.WriteHistory) -> None:
+        run = self.core.run
+        self.spool.sweep([(run.run, number) for number in run.spooled] if run is not None else [])

@@ -1,0 +1,100 @@
+"""Bugs, each planted into the simulated system where it would really be."""
+
+from collections.abc import Callable
+
+import pytest
+
+from aggregator.coordinator import core, training
+from aggregator.coordinator import effects as do
+from aggregator.coordinator import events as on
+from aggregator.coordinator.context import Context
+from aggregator.coordinator.fleet import Fleet
+from aggregator.coordinator.phases import Phase
+from aggregator.ledger import Ledger
+from broker.messages import Presence, Receipt
+from deploy.simulator.aggregator import Aggregator
+from deploy.simulator.disk import SimulatedStore
+from edge_agent import context, lifecycle, offering
+from edge_agent.snapshot import Snapshot
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def receipt_before_persist(patch: pytest.MonkeyPatch) -> None:
+    """The aggregator's shell answers devices before the ledger knows."""
+
+    def tell(self: Aggregator, event: on.Event) -> None:
+        effects = self.core.handle(event, self._clock.now)
+        for effect in sorted(effects, key=lambda effect: isinstance(effect, do.Persist)):
+            self._deeds[type(effect)](effect)
+
+    patch.setattr(Aggregator, "_tell", tell)
+
+
+def duplicate_counted(patch: pytest.MonkeyPatch) -> None:
+    """An update that comes again, since its receipt got lost, is taken again."""
+
+    def admit(c: Context, event: on.UpdateOffered) -> None:
+        run = c.run
+        if run is None or run.round is None or run.phase is not Phase.TRAINING:
+            c.effects.append(do.AnswerFromLedger(event.device, event.offer))
+        else:
+            c.effects.append(do.Admit(event.device, event.offer))
+
+    patch.setitem(core.RULES, on.UpdateOffered, admit)
+    patch.setattr(training, "_refuse_unless_wanted", lambda _part: None)
+
+
+def stale_will_accepted(patch: pytest.MonkeyPatch) -> None:
+    """A death counts whichever connection it is of."""
+    presence_of = Fleet.presence
+
+    def presence(self: Fleet, name: str, presence: Presence, now: float, *, retained: bool) -> bool:
+        known = self.devices.get(name)
+        if known is not None and not presence.online:
+            presence = presence.model_copy(update={"connection": known.presence.connection})
+        return presence_of(self, name, presence, now, retained=retained)
+
+    patch.setattr(Fleet, "presence", presence)
+
+
+def clock_believed(patch: pytest.MonkeyPatch) -> None:
+    """The aggregator believes its clock, which is wrong after some restarts."""
+    patch.setattr(Ledger, "next_session", lambda _self, unix_s: int(unix_s))
+
+
+def agent_forgets_what_it_trained(patch: pytest.MonkeyPatch) -> None:
+    """The agent's snapshot is only sometimes written."""
+    save = SimulatedStore.save
+
+    def forgetful(self: SimulatedStore, snapshot: Snapshot) -> None:
+        if snapshot.sequence % 2:
+            save(self, snapshot)
+
+    patch.setattr(SimulatedStore, "save", forgetful)
+
+
+def update_deleted_unanswered(patch: pytest.MonkeyPatch) -> None:
+    """The agent takes any receipt for its own, whatever round it is of."""
+
+    def receipt(c: context.Context, _event: Receipt) -> None:
+        if c.kept.pending is not None:
+            offering._let_go(c, c.kept.pending.update.transfer)
+
+    patch.setitem(lifecycle.RULES, Receipt, receipt)
+
+
+def restart_forgets_to_aggregate(patch: pytest.MonkeyPatch) -> None:
+    """A successor waits for what only its predecessor had asked for."""
+    patch.setitem(core.RULES, on.Restored, lambda _c, _event: None)
+
+
+ALL: tuple[Plant, ...] = (
+    receipt_before_persist,
+    duplicate_counted,
+    stale_will_accepted,
+    clock_believed,
+    agent_forgets_what_it_trained,
+    update_deleted_unanswered,
+    restart_forgets_to_aggregate,
+)
