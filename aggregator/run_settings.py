@@ -62,11 +62,11 @@ class RunSettings(BaseModel):
         default=None,
         description="from here up to deadline_s, as the times of earlier updates ask for; None: deadline_s",
     )
-    straggler_factor: float = Field(
-        default=3.0,
+    straggler_factor: float | None = Field(
+        default=None,
         ge=1,
         le=1000,
-        description="with the quorum met, a round waits at most so many times its slowest update so far",
+        description="with the quorum met, wait so many times the slowest update at most; None: the deadline",
     )
     grace_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=30.0,

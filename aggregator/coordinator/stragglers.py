@@ -1,8 +1,8 @@
 """Whom the open round waits for: those who live and whose update is due in time.
 
 A participant is lost while it is silent, and straggles while its update is due after the horizon. That is the
-deadline; with the quorum there it comes sooner, and the round waits only for who is nearly done. Both
-can be taken back until the round closes, and the update of either counts if it comes.
+deadline and its grace; with the quorum there and a `straggler_factor` it comes sooner. Both can be taken back
+until the round closes, and the update of either counts if it comes.
 """
 
 from aggregator.coordinator.context import Context
@@ -50,13 +50,14 @@ def look(c: Context) -> None:
 
 
 def horizon_of(c: Context) -> float:
-    """Until when the round waits for anybody; it never waits longer than its deadline."""
+    """Until when the round may wait for anybody: its deadline with grace, or less with the quorum there."""
     run, current, _ = c.open_round()
     assert c.deadline is not None
-    if len(current.accepted) < current.quorum:
-        return c.deadline if current.grace_given else c.deadline + run.settings.grace_s
+    factor, grace_s = run.settings.straggler_factor, run.settings.grace_s
+    if factor is None or len(current.accepted) < current.quorum:
+        return c.deadline if current.grace_given else c.deadline + grace_s
     slowest_s = max(part.reported_s for part in current.cohort.values())
-    patience_s = max(slowest_s * run.settings.straggler_factor, slowest_s + run.settings.grace_s)
+    patience_s = max(slowest_s * factor, slowest_s + grace_s)
     return min(c.deadline, c.deadline - current.deadline_s + patience_s)
 
 

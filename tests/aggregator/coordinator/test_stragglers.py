@@ -19,7 +19,7 @@ def closed_because(world: World) -> str:
 
 def far_behind(**settings: object) -> World:
     """After 40 s, a and b are through; c would take 400."""
-    world = World(**{"deadline_s": 600.0, "quorum": 2} | settings)
+    world = World(**{"deadline_s": 600.0, "quorum": 2, "straggler_factor": 3.0} | settings)
     world.begin_training("a", "b", "c")
     world.train(40.0, a=1 / 40, b=1 / 40, c=1 / 400)
     return world
@@ -50,8 +50,20 @@ def test_a_round_below_the_quorum_waits_for_a_straggler_up_to_its_deadline() -> 
     assert closed_because(world) == "target reached"
 
 
+def test_without_a_factor_a_round_waits_for_whoever_can_make_it_before_its_deadline() -> None:
+    world = far_behind(straggler_factor=None)
+    world.upload("a", "b")
+    world.train(395.0, c=1 / 400)
+    assert (world.phase(), decisions(world)) == (Phase.TRAINING, [])
+    world = far_behind(straggler_factor=None, deadline_s=300.0)
+    world.upload("a", "b")
+    assert closed_because(world) == "nobody else is due in time", (
+        "400 s are more than the deadline and its grace"
+    )
+
+
 def test_a_round_waits_for_who_is_not_much_slower_than_the_others() -> None:
-    world = World(deadline_s=600.0, quorum=2)
+    world = World(deadline_s=600.0, quorum=2, straggler_factor=3.0)
     world.begin_training("a", "b", "c")
     world.train(40.0, a=1 / 40, b=1 / 40, c=1 / 100)
     world.upload("a", "b")
@@ -62,7 +74,7 @@ def test_a_round_waits_for_who_is_not_much_slower_than_the_others() -> None:
 
 
 def test_the_waiting_ends_also_for_who_should_be_through_and_is_not() -> None:
-    world = World(deadline_s=600.0, quorum=2)
+    world = World(deadline_s=600.0, quorum=2, straggler_factor=3.0)
     world.begin_training("a", "b", "c")
     world.train(40.0, a=1 / 40, b=1 / 40, c=1 / 60)
     world.upload("a", "b")
@@ -72,7 +84,7 @@ def test_the_waiting_ends_also_for_who_should_be_through_and_is_not() -> None:
 
 
 def test_without_progress_in_its_heartbeats_nobody_is_a_straggler() -> None:
-    world = World(quorum=2, deadline_s=600.0)
+    world = World(quorum=2, deadline_s=600.0, straggler_factor=3.0)
     world.begin_training("a", "b", "c")
     world.upload("a", "b")
     world.live(599.0, "a", "b", "c")
@@ -178,7 +190,7 @@ def test_every_loss_and_every_return_is_remembered_once() -> None:
 
 
 def test_nobody_straggles_while_we_are_deaf() -> None:
-    world = World(deadline_s=600.0, quorum=2)
+    world = World(deadline_s=600.0, quorum=2, straggler_factor=3.0)
     world.begin_training("a", "b", "c")
     world.train(40.0, a=1 / 40, b=1 / 40, c=1 / 60)
     world.upload("a", "b")
