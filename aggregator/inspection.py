@@ -85,10 +85,10 @@ class Inspection:
         original = folder.theta(made_in)
         if self._sound(run, run.model.theta, original):
             return
-        for number, theta in thetas:
+        for lost, (number, theta) in enumerate(thetas):
             if number != made_in and self._sound(run, theta, folder.theta(number)):
                 told = f"the model of round {made_in} is damaged: the run goes on from that of round {number}"
-                yield on.ModelDamaged(told, theta)
+                yield on.ModelDamaged(told, theta, lost)
                 return
         advice = f"restore {original} and `midge resume`, or stop the run"
         yield on.ModelDamaged(f"the model is damaged, and no earlier one is sound: {advice}", None)

@@ -186,10 +186,14 @@ class UpdateDamaged:
 
 @dataclass(frozen=True, slots=True)
 class ModelDamaged:
-    """The run's theta or program is damaged; `fallback` is the newest theta that is sound, if that helps."""
+    """The run's theta or program is damaged; `fallback` is the newest theta that is sound, if that helps.
+
+    It lacks the work of `lost_rounds` completed rounds.
+    """
 
     reason: str
     fallback: BlobRef | None
+    lost_rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

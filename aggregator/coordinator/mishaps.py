@@ -57,6 +57,8 @@ def model_damaged(c: Context, event: on.ModelDamaged) -> None:
     assert run.model is not None
     if event.fallback is not None:
         run.model.theta = event.fallback
+        # The run is to have as many rounds in its model as it was asked for.
+        run.completed = max(0, run.completed - event.lost_rounds)
     if run.round is not None and event.fallback is not None:
         training.abandon(c, event.reason)
     elif event.fallback is not None:

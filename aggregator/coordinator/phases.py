@@ -61,7 +61,10 @@ TRANSITIONS: dict[tuple[Phase, Phase], str] = {
     ): "the deadline came without quorum: the round is abandoned, the model stays",
     (Phase.TRAINING, Phase.IDLE): "the run is stopped",
     (Phase.AGGREGATING, Phase.EVALUATING): "the new theta is on disk",
-    (Phase.AGGREGATING, Phase.WAITING): "the strategy fails: the round is abandoned, the model stays",
+    (
+        Phase.AGGREGATING,
+        Phase.WAITING,
+    ): "the strategy fails, or files are damaged: the round is abandoned, the model stays",
     (Phase.AGGREGATING, Phase.IDLE): "the run is stopped",
     (Phase.EVALUATING, Phase.WAITING): "evaluated, or its deadline came: the next round",
     (Phase.EVALUATING, Phase.IDLE): "that was the last round or it reached stop_when, or the run is stopped",

@@ -149,6 +149,7 @@ def test_a_damaged_theta_falls_back_to_the_newest_sound_one(shop: Shop) -> None:
     assert event.fallback is not None
     assert shop.blobs.path(event.fallback).read_bytes() == bytes(40)
     assert "from that of round 0" in event.reason
+    assert event.lost_rounds == 2
 
 
 def test_the_theta_of_a_round_that_is_being_evaluated_falls_back_too(shop: Shop) -> None:
@@ -160,6 +161,7 @@ def test_the_theta_of_a_round_that_is_being_evaluated_falls_back_too(shop: Shop)
     (event,) = shop.look()
     assert isinstance(event, on.ModelDamaged)
     assert event.fallback == shop.inspection.old_thetas(RUN)[0][1]
+    assert event.lost_rounds == 0
 
 
 def test_without_a_sound_theta_or_program_somebody_has_to_restore_a_file(shop: Shop) -> None:

@@ -96,6 +96,19 @@ def test_a_round_for_others_is_left_to_them_until_we_are_invited(world: World) -
     assert state(world) == "fetching"
 
 
+def test_an_accepted_update_that_got_damaged_there_is_trained_again(world: World) -> None:
+    world.begin_uploading()
+    world.tell(Invite(run="run-a", round=1, again=True))
+    assert state(world) == "uploading", "we still have it: the next offer brings it"
+    world.tell(receipt("accepted"))
+    assert state(world) == "idle"
+    world.tell(Invite(run="run-a", round=1))
+    assert state(world) == "idle", "invited, but it is done"
+    world.tell(Invite(run="run-a", round=1, again=True))
+    assert state(world) == "fetching"
+    assert world.all(effects.Persist)[0].snapshot.trained is None
+
+
 def test_a_cohort_that_names_us_is_ours(world: World) -> None:
     world.tell(announcement(1, assignment(cohort=("pi-2", DEVICE))))
     assert state(world) == "fetching"

@@ -136,6 +136,20 @@ def test_a_damaged_model_between_rounds_falls_back() -> None:
     assert world.paused() is None
 
 
+def test_rounds_whose_work_is_lost_are_done_again() -> None:
+    world = World(rounds=2)
+    world.begin_evaluating("a", "b")
+    world.evaluated()
+    world.report("a")
+    world.report("b")
+    assert world.run.completed == 1
+    world.restart()
+    world.tell(on.ModelDamaged("damaged", theta(0), lost_rounds=1))
+    assert world.run.completed == 0
+    world.tell(on.ModelDamaged("damaged", theta(0), lost_rounds=1))
+    assert world.run.completed == 0
+
+
 def test_without_any_sound_model_the_run_pauses_and_publishes_again_when_resumed() -> None:
     world = in_training("a", "b")
     world.restart()
