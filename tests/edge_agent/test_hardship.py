@@ -73,6 +73,7 @@ def test_a_pause_stops_training_at_once_and_the_next_round_after_it_is_trained(
     alive(aggregator, AgentState.TRAINING)
     write_pause(tmp_path / "state", None, read_clock())
     assert declines(aggregator, 1).declined is DeclineReason.PAUSED
+    alive(aggregator, AgentState.IDLE)
     assert agent.service._trainer.pid is None
     aggregator.announce("train", 2)
     assert declines(aggregator, 2).detail == "paused by its owner until midge-agent resume"
@@ -129,12 +130,16 @@ def test_a_receipt_that_cannot_be_kept_is_asked_for_again(
 ) -> None:
     monkeypatch.setattr("edge_agent.conditions.MIN_FREE_DISK_BYTES", 0)
     aggregator.announce("train")
-    start(card.path)
+    agent = start(card.path)
     offer = aggregator.hear(OFFER, Offer)
     card.fill()
     aggregator.answer(offer, ReceiptOutcome.ACCEPTED)
     says(aggregator, DeclineReason.DISK)
-    assert aggregator.hear(OFFER, Offer) == offer
+    fallen_back = agent.service._core
+    for _ in range(3):
+        assert aggregator.hear(OFFER, Offer) == offer
+        aggregator.answer(offer, ReceiptOutcome.ACCEPTED)
+    assert agent.service._core is fallen_back
     card.empty()
     says(aggregator, None)
     aggregator.answer(offer, ReceiptOutcome.ACCEPTED)
@@ -217,6 +222,6 @@ def test_a_round_syncs_the_card_ten_times_and_an_idle_agent_never(
         aggregator.hear(HEARTBEAT, Heartbeat)
     assert synced == []
     play(2)
-    # The update and three snapshots, each with its folder, and both thetas: in a real run only one of them is
-    # new in a round, since the next one begins with what was evaluated.
+    # The update and three snapshots, each with its folder, and both thetas: in a real run one of them is new
+    # in a round, since the next one begins with what was evaluated.
     assert len(synced) == 12

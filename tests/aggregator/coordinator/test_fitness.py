@@ -96,6 +96,16 @@ def test_who_becomes_unavailable_in_a_round_is_replaced_and_not_waited_for() -> 
     assert fit(world) == ["a", "b", "c"]
 
 
+def test_who_becomes_unavailable_while_a_model_is_evaluated_is_not_waited_for() -> None:
+    world = World()
+    world.begin_evaluating("a", "b")
+    world.report("a")
+    world.evaluated()
+    assert world.phase() is Phase.EVALUATING
+    world.born_with("b", **PAUSED)
+    assert (world.phase(), world.cohort) == (Phase.TRAINING, ["a"])
+
+
 def test_a_fleet_that_is_not_available_is_known_as_such_after_a_restart_before_its_first_heartbeat() -> None:
     world = World()
     world.begin_waiting()
