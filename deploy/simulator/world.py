@@ -107,22 +107,22 @@ class World:
     def run(self) -> None:
         """Let it all happen; raises ViolationError with the seed when something is not as it must be."""
         with self._named():
-            self._begin()
-            self._until(self.scenario.heals_at)
+            self.begin()
+            self.until(self.scenario.heals_at)
             self._heal()
             ends_at = self.scenario.heals_at + self.scenario.within_s
             while not self.finished:
                 require(self.clock.now < ends_at, f"the run is still {self._where()} long after all is well")
                 self._step()
-            self._until(self.clock.now + SETTLES_S)
+            self.until(self.clock.now + SETTLES_S)
             self._look_at_the_end()
 
     def run_in_trouble(self, look: Callable[[], None]) -> None:
         """Let one run take as long as it takes, with trouble to its end; `look` is called now and then."""
         with self._named():
-            self._begin()
+            self.begin()
             while not self.finished:
-                self._until(self.clock.now + LOOKS_S)
+                self.until(self.clock.now + LOOKS_S)
                 require(self.clock.now < self.scenario.within_s, f"the run is still {self._where()}")
                 look()
 
@@ -146,7 +146,8 @@ class World:
         """Whether the newest run has come to its end."""
         return [*self.judge.runs.values()][-1:] == [RunOutcome.FINISHED]
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Start the aggregator and, within some seconds, every device."""
         chance = self.clock.chance
         self.aggregator.boot()
         for device in self.devices.values():
@@ -169,7 +170,8 @@ class World:
         for device in self.devices.values():
             device.boot()
 
-    def _until(self, time: float) -> None:
+    def until(self, time: float) -> None:
+        """Let all happen that happens before this time, in seconds from the begin."""
         done = False
 
         def stop() -> None:

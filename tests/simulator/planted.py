@@ -23,9 +23,12 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 def receipt_before_persist(patch: pytest.MonkeyPatch) -> None:
     """The aggregator's shell answers devices before the ledger knows."""
 
+    def is_no_receipt(effect: do.Effect) -> bool:
+        return not (isinstance(effect, do.Send) and isinstance(effect.message, Receipt))
+
     def tell(self: Aggregator, event: on.Event) -> None:
         effects = self.core.handle(event, self._clock.now)
-        for effect in sorted(effects, key=lambda effect: isinstance(effect, do.Persist)):
+        for effect in sorted(effects, key=is_no_receipt):
             self._deeds[type(effect)](effect)
 
     patch.setattr(Aggregator, "_tell", tell)
