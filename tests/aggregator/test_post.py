@@ -1,4 +1,6 @@
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,9 +83,11 @@ def test_an_announcement_that_finds_the_queue_full_is_sent_later(
     settings = mosquitto.settings("aggregator").model_copy(update={"max_queued": 1})
     with Peer(settings, "aggregator") as peer:
         post = Post(peer.session, topics, 7, "0.1.0", 5.0, signer)
+        os.kill(mosquitto.pid, signal.SIGSTOP)  # or it may acknowledge before the queue was found full
         assert post.document(topics.topic(MONITOR_AGGREGATOR), b"{}")
         post.announce(ASSIGNMENT, 50.0)
         post.announce(None, 60.0)
+        os.kill(mosquitto.pid, signal.SIGCONT)
         peer.until(Acknowledged)
         post.pump()
         heard = receive_one(device)

@@ -1,5 +1,7 @@
 import hashlib
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,8 +176,10 @@ def test_a_full_queue_delays_chunks_and_loses_none(
     settings = mosquitto.settings("aggregator").model_copy(update={"max_queued": 1})
     with Peer(settings, "publisher") as peer:
         blobs = Blobs(peer, topics, tmp_path)
+        os.kill(mosquitto.pid, signal.SIGSTOP)  # or it may acknowledge before the queue was found full
         ref = blobs.put("theta", 5)
         assert len(blobs.publisher._jobs[0].tickets) == 1
+        os.kill(mosquitto.pid, signal.SIGCONT)
         blobs.finish("theta")
         found = retained(mosquitto, topics, blobs)
     assert [found[blobs.topic(ref, index)].payload[:6] for index in range(5)] == [
