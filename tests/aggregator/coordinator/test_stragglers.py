@@ -189,11 +189,13 @@ def test_every_loss_and_every_return_is_remembered_once() -> None:
     ]
 
 
-def test_nobody_straggles_while_we_are_deaf() -> None:
+@pytest.mark.parametrize("until_s", [42.0, 122.0], ids=["long before the horizon", "just before it"])
+def test_nobody_straggles_while_we_are_deaf(until_s: float) -> None:
     world = World(deadline_s=600.0, quorum=2, straggler_factor=3.0)
     world.begin_training("a", "b", "c")
-    world.train(40.0, a=1 / 40, b=1 / 40, c=1 / 60)
+    world.train(41.0, a=1 / 40, b=1 / 40, c=1 / 60)
     world.upload("a", "b")
+    world.train(until_s, c=1 / 60)
     world.tell(on.Disconnected())
     world.wait(200.0)
     assert (world.phase(), decisions(world)) == (Phase.TRAINING, [])
