@@ -149,11 +149,13 @@ class Aggregator:
             self._guard(lambda: self._tell(event))
 
     def guarded(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Make this do nothing once the process that asked for it has ended."""
+        """Make this wait while the loop stands still, and do nothing once this process has ended."""
         life = self._life
 
         def run() -> None:
-            if life == self._life:
+            if life == self._life and self._clock.now < self._stalled_until:
+                self._clock.at(self._stalled_until, run)
+            elif life == self._life:
                 self._guard(action)
 
         return run
@@ -187,8 +189,6 @@ class Aggregator:
 
     def _fire(self) -> None:
         now = self._clock.now
-        if now < self._stalled_until:
-            return
         core_due, uploads_due = self.core.next_deadline(), self._uploads.next_deadline()
         if core_due is not None and core_due <= now:
             self._tell(on.Tick())
@@ -196,8 +196,6 @@ class Aggregator:
             self._uploads.lapsed(now)
 
     def _wake(self) -> None:
-        if self._clock.now < self._stalled_until:
-            return
         self._fire()
         unread, self._unread = self._unread, []
         for happening in unread:
@@ -326,13 +324,13 @@ class Aggregator:
 
         for ref in effect.blobs:
             require(ref in self._blobs, f"blob {ref.digest[:16]} is to be published, but was removed")
-            self.ledger.want_blob(ref)
+            self.disk.sync(partial(self.ledger.want_blob, ref))
             self._publisher.put_blob(ref, partial(put, ref))
 
     def _retract_blobs(self, effect: do.RetractBlobs) -> None:
         for ref in self.ledger.wanted_blobs():
             if ref not in effect.keep:
-                self.ledger.drop_blob(ref)
+                self.disk.sync(partial(self.ledger.drop_blob, ref))
                 self._publisher.clear(ref)
                 self._blobs.discard(ref)
 

@@ -40,6 +40,7 @@ class World:
         self.weather = Weather(
             self.troubles.jitter_s, self.troubles.lost, self.troubles.duplicated, self.troubles.ghosts
         )
+        self._at_once = 0
         self.judge = Judge()
         self.broker = Broker(self.clock, self.weather)
         topics = Topics("simulated")
@@ -71,7 +72,6 @@ class World:
         }
         for disk in self._disks():
             disk.cuts, disk.rot = self.troubles.power_cuts, self.troubles.files_rot
-
         self.troublemaker = Troublemaker(
             scenario,
             self.clock,
@@ -188,8 +188,6 @@ class World:
         clock.step()
         self._at_once = self._at_once + 1 if clock.now == before else 0
         require(self._at_once < STEPS_AT_ONCE, "time stands still")
-
-    _at_once = 0
 
     def _look_at_the_end(self) -> None:
         """Look at what all the trouble has left."""
