@@ -218,8 +218,10 @@ class Service:
 
     def _read_presence(self, address: Address, message: Received) -> None:
         if message.payload:
-            presence = decode(Presence, message.payload)
-            self._tell(on.DevicePresence(address.fields["device"], presence, message.retained))
+            device, presence = address.fields["device"], decode(Presence, message.payload)
+            if presence.online and not message.retained:
+                self._uploads.reconnected(device)
+            self._tell(on.DevicePresence(device, presence, message.retained))
 
     def _read_heartbeat(self, address: Address, message: Received) -> None:
         self._tell(on.DeviceHeartbeat(address.fields["device"], decode(Heartbeat, message.payload)))
