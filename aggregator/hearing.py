@@ -90,8 +90,10 @@ class Hearing:
 
     def _presence(self, address: Address, message: Received) -> None:
         if message.payload:
-            presence = decode(Presence, message.payload)
-            self._tell(on.DevicePresence(address.fields["device"], presence, message.retained))
+            device, presence = address.fields["device"], decode(Presence, message.payload)
+            if presence.online and not message.retained:
+                self._hearers.uploads.reconnected(device)
+            self._tell(on.DevicePresence(device, presence, message.retained))
 
     def _heartbeat(self, address: Address, message: Received) -> None:
         self._tell(on.DeviceHeartbeat(address.fields["device"], decode(Heartbeat, message.payload)))

@@ -5,6 +5,7 @@ that came with `chunk`, and carries out the effects. What a device sends ungrant
 that the aggregator's load depends on the limits below and not on the size of the fleet.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -103,12 +104,16 @@ class Intake:
     def offered(self, device: str, run: str, round_: int, ref: BlobRef, now: float) -> list[Effect]:
         """Queue an admitted offer; one that is known already keeps its place.
 
-        Its grant is sent again only when nothing came for `patience_s`: the first may still be on its way.
+        Its grant is sent again only when nothing came for `patience_s`, since the first may still be on its
+        way, or when the device has a new connection.
         """
         offer = Offered(device, run, round_, ref)
         upload = self._uploads.get(device)
         if upload is not None and upload.offer == offer:
-            return upload.again() if now - upload.moved_at >= self.limits.patience_s else []
+            if now - upload.moved_at < self.limits.patience_s:
+                return []
+            upload.moved_at = now
+            return upload.again()
         if device not in self._waiting and len(self._waiting) >= self.limits.queue:
             self.turned_away += 1
             return []
@@ -142,6 +147,11 @@ class Intake:
         if upload.outstanding or upload.missing:
             return upload.refill(self.limits.window)
         return self._complete(device)
+
+    def reconnected(self, device: str) -> None:
+        """Answer this device's next offer at once: what it was granted before went with its connection."""
+        if (upload := self._uploads.get(device)) is not None:
+            upload.moved_at = -math.inf
 
     def lapsed(self, now: float) -> list[Effect]:
         """Ask silent devices again; take the grant from those that stayed silent for `max_leases` leases."""

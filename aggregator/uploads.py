@@ -79,6 +79,10 @@ class Uploads:
                 return
         self._run(self._intake.chunk(device, transfer, index, now), now)
 
+    def reconnected(self, device: str) -> None:
+        """The device has a new connection, on which it offers again."""
+        self._intake.reconnected(device)
+
     def drop(self, run: str, number: int, now: float) -> None:
         """The round takes no more updates."""
         for device, upload in list(self._uploads.items()):

@@ -14,10 +14,10 @@ from edge_agent.store import Store
 from host.errors import StorageError, WireError
 
 STALL_S = 5.0
-# A window is about what a slow link carries in a second or two, and what waits in our memory.
+# A window is about what a slow link carries in a second: so long do our orders wait behind it.
 MAX_WINDOW = 16
 MIN_WINDOW = 2
-WINDOW_BYTES = 2 << 20
+WINDOW_BYTES = 512 << 10
 
 Outcome = Fetched | FetchFailed
 

@@ -326,6 +326,8 @@ class Service:
         payload = wire.encode(effect.message)
         if self._session.publish(topic, payload, qos=branch.qos, retain=branch.retained) is None:
             log.debug("not sent, not connected or too much is waiting: %s", topic)
+        else:
+            log.debug("sent %s: %s", topic, effect.message)
         return []
 
     @_do.register

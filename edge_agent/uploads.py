@@ -7,8 +7,9 @@ from edge_agent.events import UpdateLost
 from edge_agent.store import Store
 from host.errors import StorageError
 
-# So few that a heartbeat is never stuck behind them for long.
+# So little that a heartbeat is never stuck behind it for long: 0.6 s where 512 kB/s go up.
 MAX_IN_FLIGHT = 4
+BYTES_IN_FLIGHT = 288 << 10
 MAX_WAITING = 1024
 
 
@@ -49,7 +50,8 @@ class Uploads:
 
     def _pump(self) -> list[UpdateLost]:
         assert self._update is not None
-        while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
+        most = max(1, min(MAX_IN_FLIGHT, BYTES_IN_FLIGHT // self._update.chunk_bytes))
+        while self._waiting and len(self._in_flight) < most:
             index = next(iter(self._waiting))
             try:
                 chunk = self._store.read_chunk(self._update, index)

@@ -30,5 +30,5 @@ def configure_logging(level: str, environment: Mapping[str, str]) -> None:
     if "JOURNAL_STREAM" in environment:
         handler.setFormatter(_ForJournal("%(message)s"))
     else:
-        handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_OneLine("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

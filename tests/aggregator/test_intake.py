@@ -103,6 +103,16 @@ def test_an_offer_repeated_while_the_grant_may_be_on_its_way_is_not_answered_twi
     assert intake.offered("a", "run", 1, blob, 4.9) == []
 
 
+def test_an_offer_from_a_new_connection_is_answered_at_once_and_once(intake: Intake) -> None:
+    blob = ref(4)
+    upload(intake, "a", blob)
+    intake.chunk("a", blob.transfer, 1, 1.0)
+    intake.reconnected("a")
+    intake.reconnected("b")
+    assert granted(intake.offered("a", "run", 1, blob, 1.5)) == [("a", (0, 2, 3))]
+    assert intake.offered("a", "run", 1, blob, 2.0) == []
+
+
 def test_repeating_the_offer_does_not_prolong_the_lease(intake: Intake) -> None:
     upload(intake, "a", ref(4), now=0.0)
     intake.offered("a", "run", 1, ref(4), 9.0)
@@ -262,6 +272,11 @@ class Devices(RuleBasedStateMachine):
     def die(self, device: str) -> None:
         self.asked.pop(device, None)
         self.carry_out(self.intake.forget(device))
+
+    @rule(device=st.sampled_from("abcdefg"))
+    def cut(self, device: str) -> None:
+        self.asked.pop(device, None)
+        self.intake.reconnected(device)
 
     @rule()
     def reconnect(self) -> None:

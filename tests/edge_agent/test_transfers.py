@@ -150,6 +150,16 @@ def test_granted_chunks_go_out_a_few_at_a_time(
         assert received.payload == CONTENT[index * 1024 : (index + 1) * 1024]
 
 
+@pytest.mark.parametrize(("chunk_bytes", "at_once"), [(96 << 10, 3), (256 << 10, 1), (1 << 20, 1)])
+def test_of_large_chunks_fewer_go_out_at_a_time(
+    store: Store, device: Peer, topics: Topics, chunk_bytes: int, at_once: int
+) -> None:
+    store.new_update.write_bytes(bytes(4 * chunk_bytes))
+    uploads = Uploads(store, device.session, topics, "pi-1")
+    assert uploads.send(store.take_update(chunk_bytes), tuple(range(4))) == []
+    assert len(uploads._in_flight) == at_once
+
+
 def test_an_upload_whose_file_is_gone_is_told(store: Store, device: Peer, topics: Topics) -> None:
     update = update_in(store)
     store.delete_update(update.transfer)

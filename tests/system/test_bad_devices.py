@@ -20,8 +20,8 @@ CHUNK = 1024
 class Round:
     """An open round that waits for three devices moved by hand."""
 
-    def __init__(self, lab: Lab) -> None:
-        lab.start_aggregator(chunk_bytes=CHUNK)
+    def __init__(self, lab: Lab, **settings: object) -> None:
+        lab.start_aggregator(chunk_bytes=CHUNK, **settings)
         self.lab = lab
         self.hands = {device: lab.hand(device) for device in ("pi-1", "pi-2", "pi-3")}
         self.run = lab.start_run(rounds=1, min_devices=3, quorum=1, federated_evaluation=False)
@@ -120,6 +120,17 @@ def test_nobody_can_speak_from_another_devices_topic(opened: Round) -> None:
         assert not refused.ok, below
     assert opened.upload("pi-2", good).outcome == "accepted"
     assert set(opened.lab.accepted(opened.run, 1)) == {"pi-2"}
+
+
+def test_what_was_granted_before_a_cut_is_granted_again_at_the_first_offer_after_it(tmp_path: Path) -> None:
+    with Lab(tmp_path) as lab:
+        opened = Round(lab, upload_lease_s=3600)
+        content = opened.content()
+        cut = opened.hands["pi-1"]
+        cut.offer(opened.offer(content))
+        cut.leave()
+        # It offers once, and no lease lapses: nothing else would be answered within a test's patience.
+        assert lab.hand("pi-1").upload(opened.offer(content), content).outcome == "accepted"
 
 
 def test_chunks_that_nobody_granted_are_dropped(opened: Round) -> None:
