@@ -3,7 +3,9 @@
 A damaged file is moved to quarantine/ and told: in the log, in the ledger and under monitor/.
 """
 
+import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from aggregator.blobstore import BlobStore
@@ -16,8 +18,11 @@ from aggregator.runfolder import RunFolder
 from aggregator.spool import Spool
 from broker.messages import BlobRef
 from host.files import file_digest
+from host.loop import Jobs
 
 TAKES_UPDATES = (Phase.TRAINING, Phase.AGGREGATING)
+
+log = logging.getLogger(__name__)
 
 
 class Inspection:
@@ -46,6 +51,17 @@ class Inspection:
         """Say what of the active run is damaged: its program, its theta, the updates of its open round."""
         return [*self._program(run), *self._theta(run), *self._updates(run)]
 
+    def look_at_old(self, run: str, active: Run | None, jobs: Jobs) -> None:
+        """Look at what is only kept, one file after the other, between the jobs that cannot wait."""
+        current = active.model.theta if active is not None and active.model is not None else None
+        for number, theta in self.old_thetas(run):
+            if theta != current:
+                jobs.submit(
+                    partial(self.fault_of_old, run, number, theta),
+                    partial(self.report_old, run, number),
+                    partial(log.warning, "round %d of %s could not be looked at: %s", number, run),
+                )
+
     def fault_of_old(self, run: str, round_: int, theta: BlobRef) -> str:
         """What is wrong with the weights of a closed round; empty also when they are pruned. Any thread."""
         path = RunFolder(self._folder / "runs", run).theta(round_)
@@ -54,7 +70,7 @@ class Inspection:
     def report_old(self, run: str, round_: int, fault: str) -> None:
         """Report damaged weights of a closed round: nothing depends on them."""
         path = RunFolder(self._folder / "runs", run).theta(round_)
-        if path.exists():
+        if fault and path.exists():
             self._quarantine(path, fault, run, round_)
 
     def old_thetas(self, run: str) -> list[tuple[int, BlobRef]]:

@@ -11,24 +11,20 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from pydantic import ValidationError
-
+from aggregator.claim import Claim
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator.core import Coordinator
-from aggregator.coordinator.stragglers import largest_update
 from aggregator.deeds import Deeds
 from aggregator.hearing import BRANCHES, Hearers, Hearing
 from aggregator.inspection import Inspection
 from aggregator.intake import IntakeLimits
-from aggregator.ledger import Ledger
+from aggregator.kept import Kept
 from aggregator.narrate import Patience, narrate
 from aggregator.operators import Operators
 from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
-from aggregator.records import Incident, IncidentKind
-from aggregator.room import has_room
-from aggregator.settings import AggregatorSettings
+from aggregator.records import Incident
+from aggregator.room import Room
 from aggregator.spool import Spool
 from aggregator.uploads import Uploads
 from aggregator.watch import Watch
@@ -44,17 +40,14 @@ from broker.events import (
     TakenOver,
     Unreachable,
 )
-from broker.messages import BlobRef, Federation, Receipt, Request
-from broker.monitor import AggregatorDocument
+from broker.messages import BlobRef, Receipt, Request
 from broker.session import Session
-from broker.signing import Signer
-from host.errors import ConfigError, NoRoomError, StorageError, WireError
+from host.errors import NoRoomError, StorageError, WireError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
 from host.notify import Notifier
 
 WATCH_RATE_S = 0.5
-ROOM_EVERY_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +55,11 @@ log = logging.getLogger(__name__)
 class Service:
     """Owns the session and the coordinator; `run` returns when told to stop, refused, or taken over."""
 
-    def __init__(self, settings: AggregatorSettings, notifier: Notifier, ledger: Ledger, number: int) -> None:
-        self._settings = settings
+    def __init__(self, kept: Kept, notifier: Notifier, number: int) -> None:
+        settings = self._settings = kept.settings
         self._notifier = notifier
-        signer = Signer(settings.signing_key)
-        log.info("announcements are signed; devices pin aggregator_key = %s", signer.public_key)
-        self._signer = signer
-        self._ledger = ledger
+        self._ledger = kept.ledger
+        self._core = kept.coordinator(time.monotonic())
         self._number = number
         self._version = version("midge")
         self._topics = settings.broker.topics
@@ -77,10 +68,9 @@ class Service:
         self._exit = ExitCode.OK
         self._session = self._new_session()
         self._post = Post(
-            self._session, self._topics, self._number, self._version, settings.heartbeat_s, signer
+            self._session, self._topics, self._number, self._version, settings.heartbeat_s, kept.signer
         )
         self._publisher = Publisher(self._session, self._topics, settings.blob_expiry_s)
-        self._core = self._restore()
         spool = Spool(settings.folder / "spool", settings.spool_limit_bytes)
         self._workshop = Workshop(
             settings, self._ledger, spool, self._loop, self._jobs, self._tell, self._hold
@@ -94,14 +84,18 @@ class Service:
         self._patience = Patience(self._core.fleet.lost_after_s)
         self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
         self._inspection = Inspection(
-            settings.folder, ledger, spool, self._workshop.blobs, notifier.alive, self._note
+            settings.folder, kept.ledger, spool, self._workshop.blobs, notifier.alive, self._note
         )
-        hearers = Hearers(self._uploads, self._heard_request, self._heard_federation, self._heard_beat)
+        key = kept.signer.public_key
+        self._claim = Claim(
+            number, key, self._post.beat, self._post.beat_s, self._yield_to, self._say_everything
+        )
+        hearers = Hearers(
+            self._uploads, self._heard_request, self._claim.heard_federation, self._claim.heard_beat
+        )
         self._hearing = Hearing(self._topics, self._tell, hearers)
         self._deeds = Deeds(self._deed_table(), self._filled)
-        self._beat_at = 0.0
-        self._room_at = 0.0
-        self._stalled = ""
+        self._room = Room(settings.folder, self._core, self._deeds, self._tell, self._note)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -113,7 +107,8 @@ class Service:
             self._deeds.carry_out([do.WriteHistory(summary.run)])
         self._loop.post(lambda: self._tell(on.Restored()))
         self._session.start()
-        self._inspect_old()
+        for summary in self._ledger.runs(1):
+            self._inspection.look_at_old(summary.run, self._core.run, self._jobs)
         try:
             self._loop.run(self._next_deadline, self._on_deadline)
         finally:
@@ -130,25 +125,6 @@ class Service:
             for event in self._inspection.look(self._core.run):
                 self._tell(event)
 
-    def _inspect_old(self) -> None:
-        """Look at what is only kept, one file after the other, between the jobs that cannot wait."""
-        run = self._core.run
-        current = run.model.theta if run is not None and run.model is not None else None
-        for summary in self._ledger.runs(1):
-            for number, theta in self._inspection.old_thetas(summary.run):
-                if theta != current:
-                    self._jobs.submit(
-                        partial(self._inspection.fault_of_old, summary.run, number, theta),
-                        partial(self._inspected_old, summary.run, number),
-                        partial(
-                            log.warning, "round %d of %s could not be inspected: %s", number, summary.run
-                        ),
-                    )
-
-    def _inspected_old(self, run: str, number: int, fault: str) -> None:
-        if fault:
-            self._inspection.report_old(run, number, fault)
-
     def stop(self) -> None:
         """End `run` soon; for signal handlers."""
         self._loop.stop()
@@ -162,21 +138,6 @@ class Service:
             subscriptions=[(self._topics.filter(branch), branch.qos) for branch in BRANCHES],
             yields=True,
         )
-
-    def _restore(self) -> Coordinator:
-        snapshot, now = self._ledger.snapshot(), time.monotonic()
-        if snapshot is None:
-            return Coordinator(self._settings.heartbeat_s, now)
-        try:
-            core = Coordinator.restore(snapshot, self._settings.heartbeat_s, now)
-        except ValidationError:
-            raise ConfigError(
-                f"the ledger in {self._settings.folder} holds a run that another version of midge saved: "
-                "install that version and stop the run there, or choose another folder"
-            ) from None
-        if core.run is not None:
-            log.info("run %s goes on in phase %s, round %d", core.run.run, core.phase, core.run.last_round)
-        return core
 
     def _limits(self) -> IntakeLimits:
         settings = self._settings
@@ -203,10 +164,8 @@ class Service:
             self._publisher.pump()
             self._post.pump()
             self._watch.look(now)
-            if now >= self._beat_at:
-                self._beat(now)
-            if now >= self._room_at:
-                self._look_for_room()
+            self._claim.renew(now)
+            self._room.renew(now)
             if self._patience.tell(self._watch.waits, now) and self._core.run is not None:
                 log.warning("run %s %s", self._core.run.run, self._watch.waits)
             self._notifier.alive()
@@ -252,10 +211,6 @@ class Service:
         self._clear_dropped_blobs()
         self._watch.forget()
 
-    def _beat(self, now: float) -> None:
-        self._post.beat()
-        self._beat_at = now + self._post.beat_s
-
     def _yield_to(self, why: str) -> None:
         """Two aggregators would contradict each other: the younger session serves, we go without a word."""
         log.error("another aggregator serves this federation now: this one stops; %s", why)
@@ -272,34 +227,15 @@ class Service:
     def _dropped(self) -> int:
         return self._hearing.unreadable + self._uploads.dropped + self._loop.dropped
 
-    def _heard_federation(self, other: Federation, retained: bool) -> None:  # noqa: FBT001 - as heard
-        """Two that began in the same second are told apart by their keys."""
-        theirs, ours = (other.session, other.aggregator_key), (self._number, self._signer.public_key)
-        if theirs > ours:
-            self._yield_to(f"its session is {other.session}, ours {self._number}")
-        elif theirs < ours and not retained:
-            log.warning("another aggregator spoke, with session %d: saying everything again", other.session)
-            self._say_everything()
-
-    def _heard_beat(self, document: AggregatorDocument, retained: bool) -> None:  # noqa: FBT001 - as heard
-        """Whoever says that nobody lives, be it a late will of our own, is corrected."""
-        if not document.online and not retained:
-            self._beat(time.monotonic())
-
     def _heard_request(self, user: str, request: Request) -> None:
         if self._deeds.holding:
-            self._look_for_room()
-        self._operators.request(user, request, refuse=self._stalled if self._deeds.holding else "")
+            self._room.look(time.monotonic())
+        self._operators.request(user, request, refuse=self._room.lacking if self._deeds.holding else "")
 
-    # -- room on the disk --------------------------------------------------------------------------
+    # -- mishaps ------------------------------------------------------------------------------------
 
     def _filled(self, error: Exception) -> None:
-        """The disk takes no more: the run pauses, and goes on by itself when there is room."""
-        self._room_at = time.monotonic() + ROOM_EVERY_S
-        if not self._stalled:
-            log.error("%s; waiting until there is room", error)
-        self._stalled = f"{error}; goes on by itself when there is room"
-        self._tell(on.DiskFilled(self._stalled))
+        self._room.filled(error, time.monotonic())
 
     def _note(self, incident: Incident) -> None:
         """Tell people of a mishap; where even that cannot be written, in the log alone."""
@@ -310,21 +246,6 @@ class Service:
 
     def _hold(self, effect: do.Effect, error: Exception) -> None:
         self._deeds.hold(effect, error)
-
-    def _look_for_room(self) -> None:
-        self._room_at = time.monotonic() + ROOM_EVERY_S
-        run = self._core.run
-        if not self._deeds.holding and (run is None or not run.waits_for_disk):
-            self._stalled = ""
-        elif has_room(self._settings.folder, largest_update(run.model) if run and run.model else 0):
-            self._deeds.retry()
-            if not self._deeds.holding:
-                log.info("there is room on the disk again")
-                self._note(
-                    Incident(IncidentKind.NO_ROOM, run.run if run else None, None, "disk", self._stalled)
-                )
-                self._stalled = ""
-                self._tell(on.DiskHasRoom())
 
     # -- events in, effects out --------------------------------------------------------------------
 

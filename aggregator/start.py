@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from aggregator.kept import Kept
 from aggregator.ledger import Ledger
 from aggregator.lookout import look
 from aggregator.service import Service
 from aggregator.settings import AggregatorSettings
+from broker.signing import Signer
 from host.errors import StorageError
 from host.exits import ExitCode
 from host.files import is_no_room
@@ -36,29 +38,47 @@ def run(settings: AggregatorSettings, notifier: Notifier, *, take_over: bool) ->
         signal.signal(number, stop)
     # What is waited for below is for people to mend: a service manager must not take it for a failed start.
     notifier.ready()
-    ledger = when_there_is_room(lambda: _open_ledger(settings), stopping, notifier)
+    signer = when_there_is_room(lambda: _find_signer(settings), stopping, notifier)
+    if signer is None:
+        return ExitCode.OK
+    ledger = when_there_is_room(lambda: Ledger(settings.folder / "ledger.sqlite"), stopping, notifier)
     if ledger is None:
         return ExitCode.OK
     try:
-        found = look(settings.broker, ledger.session(), notifier, stopping, take_over=take_over)
-        if found.exit is not None:
-            return found.exit
-
-        def make() -> Service:
-            number = ledger.next_session(time.time(), found.above)
-            service = Service(settings, notifier, ledger, number)
-            service.inspect()
-            return service
-
-        service = when_there_is_room(make, stopping, notifier)
-        if service is None:
-            return ExitCode.OK
-        serving.append(service)
-        if stopping.is_set():
-            service.stop()
-        return service.run()
+        return _serve(Kept(settings, ledger, signer), notifier, stopping, serving, take_over=take_over)
     finally:
         ledger.close()
+
+
+def _serve(
+    kept: Kept,
+    notifier: Notifier,
+    stopping: threading.Event,
+    serving: list[Service],
+    *,
+    take_over: bool,
+) -> ExitCode:
+    log.info("announcements are signed; devices pin aggregator_key = %s", kept.signer.public_key)
+    # What cannot be used is told before anything is waited for.
+    if (run := kept.coordinator(0.0).run) is not None:
+        log.info("run %s goes on in phase %s, round %d", run.run, run.phase, run.last_round)
+    found = look(kept.settings.broker, kept.ledger.session(), notifier, stopping, take_over=take_over)
+    if found.exit is not None:
+        return found.exit
+
+    def make() -> Service:
+        number = kept.ledger.next_session(time.time(), found.above)
+        service = Service(kept, notifier, number)
+        service.inspect()
+        return service
+
+    service = when_there_is_room(make, stopping, notifier)
+    if service is None:
+        return ExitCode.OK
+    serving.append(service)
+    if stopping.is_set():
+        service.stop()
+    return service.run()
 
 
 def when_there_is_room(
@@ -84,6 +104,6 @@ def when_there_is_room(
     return None
 
 
-def _open_ledger(settings: AggregatorSettings) -> Ledger:
+def _find_signer(settings: AggregatorSettings) -> Signer:
     settings.folder.mkdir(parents=True, exist_ok=True)
-    return Ledger(settings.folder / "ledger.sqlite")
+    return Signer(settings.signing_key)

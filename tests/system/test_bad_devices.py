@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ CHUNK = 1024
 class Round:
     """An open round that waits for three devices moved by hand."""
 
-    def __init__(self, lab: Lab, **settings: object) -> None:
+    def __init__(self, lab: Lab, **settings: Any) -> None:  # noqa: ANN401 - settings of the aggregator
         lab.start_aggregator(chunk_bytes=CHUNK, **settings)
         self.lab = lab
         self.hands = {device: lab.hand(device) for device in ("pi-1", "pi-2", "pi-3")}
