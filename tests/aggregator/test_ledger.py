@@ -224,10 +224,7 @@ def test_transitions_are_kept_in_order(ledger: Ledger, path: Path) -> None:
     assert rows == [(None, "idle", "preparing"), (1, "waiting", "training")]
 
 
-def test_decisions_are_kept_in_order_also_in_a_ledger_from_before_there_were_any(path: Path) -> None:
-    Ledger(path).close()
-    with closing(sqlite3.connect(path)) as before:
-        before.execute("DROP TABLE decisions")
+def test_decisions_are_kept_in_order(path: Path) -> None:
     with closing(Ledger(path)) as ledger:
         lost, grace = Decided("run", 1, "pi-2", "lost", "silent"), Decided("run", 1, None, "grace", "30 s")
         ledger.commit([STARTED, OPENED, lost, grace], None)
