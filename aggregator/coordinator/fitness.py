@@ -1,5 +1,6 @@
 """Which devices a run can use, and why it cannot use the others: for selecting them, and for people."""
 
+import math
 from collections import Counter
 from collections.abc import Collection
 
@@ -22,15 +23,21 @@ DISPLACED = Misfit(Obstacle.DISPLACED, "displaced by another device with its id"
 
 def available(fleet: Fleet, run: Run, now: float) -> list[str]:
     """Who could take part in the rounds of a prepared run, in no order."""
-    living = fleet.living(now)
-    return [n for n, device in living if not is_busy(device, run) and _misfit_of(n, device, run) is None]
+    fit = [(name, device) for name, device in fleet.living(now) if _misfit_of(name, device, run) is None]
+    return [name for name, device in fit if run.late is None or not is_busy(device, run)]
 
 
 def eligible(fleet: Fleet, run: Run, now: float) -> list[str]:
-    """Whom the next round can select, in no order: who backs off only where it cannot do without."""
-    fit, number = available(fleet, run, now), run.last_round + 1
-    reliable = [name for name in fit if not run.experience.backs_off(name, number)]
-    return reliable if len(reliable) >= needed(run.settings) else fit
+    """Whom the next round can select, in no order: who backs off only where the others are too few."""
+    known, number, settings = run.experience, run.last_round + 1, run.settings
+    fit = available(fleet, run, now)
+    if not known.back_offs:
+        return fit
+    reliable = [name for name in fit if not known.backs_off(name, number)]
+    wanted = max(needed(settings), math.ceil((settings.target or 0) * settings.over_selection))
+    out = [name for name in fit if known.backs_off(name, number)]
+    out.sort(key=lambda name: (known.back_offs[name].failures, name))
+    return reliable + out[: max(0, wanted - len(reliable))]
 
 
 def judged(fleet: Fleet, run: Run, now: float) -> dict[str, Misfit | None]:

@@ -189,6 +189,17 @@ def test_who_backs_off_is_asked_where_a_round_cannot_do_without() -> None:
     assert world.cohort == ["a", "c"]
 
 
+def test_who_backs_off_fills_a_cohort_that_is_short_of_its_spares() -> None:
+    world = begun(target=2, quorum=1, over_selection=1.5)
+    for _ in range(2):
+        world.died("c")
+        world.upload("a", "b")
+        world.born("c")
+        finish(world)
+    assert world.run.experience.backs_off("c", world.number)
+    assert world.cohort == ["a", "b", "c"]
+
+
 def test_a_round_that_is_abandoned_is_nobodys_fault() -> None:
     world = begun(quorum=2, deadline_s=20.0)
     world.upload("a")
