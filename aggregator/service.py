@@ -40,7 +40,7 @@ from broker.events import (
     TakenOver,
     Unreachable,
 )
-from broker.messages import BlobRef, Receipt, Request
+from broker.messages import BlobRef, Receipt, Request, Verb
 from broker.session import Session
 from host.errors import NoRoomError, StorageError, WireError
 from host.exits import ExitCode
@@ -228,7 +228,10 @@ class Service:
         return self._hearing.unreadable + self._uploads.dropped + self._loop.dropped
 
     def _heard_request(self, user: str, request: Request) -> None:
-        if self._deeds.holding:
+        if self._deeds.holding and request.verb is Verb.RESUME:
+            # Whoever insists may know better than our reserve.
+            self._deeds.retry()
+        elif self._deeds.holding:
             self._room.look(time.monotonic())
         self._operators.request(user, request, refuse=self._room.lacking if self._deeds.holding else "")
 

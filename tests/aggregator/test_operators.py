@@ -284,3 +284,25 @@ def test_what_was_asked_is_recorded_with_the_state_before_and_after(office: Offi
         ("ann", "start", '{"task": "mnist", "settings": {"rounds": 3}}', "- idle", f"{run} waiting"),
         ("bob", "pause", '{"task": null, "settings": {}}', f"{run} waiting", f"{run} paused"),
     ]
+
+
+def test_nothing_but_a_list_is_done_while_the_ledger_cannot_note_it(office: Office) -> None:
+    refused = Request.model_validate({"id": "1" * 16, "verb": Verb.START, "task": "mnist"})
+    office.operators.request("ann", refused, refuse="the disk is full")
+    office.operators.request(
+        "ann", Request.model_validate({"id": "2" * 16, "verb": Verb.RUNS}), refuse="full"
+    )
+    assert office.replies() == [("ann", False, "the disk is full"), ("ann", True, "")]
+    assert office.core.run is None
+
+
+def test_what_was_done_but_could_not_be_noted_is_not_called_done(office: Office) -> None:
+    office.start()
+    office.prepared()
+    office.sent.clear()
+    office.ledger._connection.execute("PRAGMA max_page_count = 1")
+    request, large = Request(id="3" * 16, verb=Verb.STOP), "before " * (1 << 16)
+    office.operators._answer("ann", request, large, ok=True, text="stopped")
+    ((_, ok, text),) = office.replies()
+    assert not ok
+    assert text.startswith("not noted: ledger")

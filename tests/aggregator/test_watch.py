@@ -8,7 +8,7 @@ from aggregator.coordinator import events as on
 from aggregator.coordinator.cohort import MAX_COHORT
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Participant
-from aggregator.records import RoundOpened, RunStarted
+from aggregator.records import Incident, IncidentKind, RoundOpened, RunStarted
 from aggregator.watch import KEPT_ROUNDS, KEPT_RUNS, RENEWED_EVERY_S, Watch
 from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
 from broker.monitor import MAX_DOCUMENT_BYTES
@@ -387,3 +387,19 @@ def test_the_documents_of_the_oldest_run_leave_the_broker_when_a_new_one_begins(
     screen.watch.run_began()
     assert screen.shown == {}
     assert screen.written == ["runs/run-0", "runs/run-0/rounds/1"]
+
+
+def test_mishaps_are_shown_newest_first_and_by_the_next_process_too() -> None:
+    screen = Screen()
+    assert "incidents" not in screen.look()
+    for subject in ("spool/a", "spool/b"):
+        screen.world.ledger.commit([Incident(IncidentKind.DAMAGED, "run-a", 1, subject, "is gone")], None)
+    screen.watch.mishap()
+    for _ in range(2):
+        assert "incidents" in screen.look()
+        told = screen.shown["incidents"]["incidents"]
+        assert [(each["kind"], each["subject"]) for each in told] == [
+            ("damaged", "spool/b"),
+            ("damaged", "spool/a"),
+        ]
+        screen.begin()

@@ -53,6 +53,7 @@ def test_the_run_pauses_with_the_reason_and_goes_on_by_itself(lab: Lab, phase: s
         refused = lab.ask(Verb.STOP)
         assert not refused.ok
         assert "goes on by itself" in refused.text
+        assert not lab.ask(Verb.RESUME).ok, "there is no room yet"
         assert aggregator.alive
         accepted = lab.accepted(run, 1)
     assert lab.until_ended(run)["state"] == "finished"
