@@ -98,7 +98,7 @@ def test_a_full_disk_is_told_and_the_agent_lives_on(
     start(card.path)
     says(aggregator, None)
     card.fill()
-    assert "0 MiB free for state_folder" in says(aggregator, DeclineReason.DISK).detail
+    assert "MiB free for state_folder, at least 8" in says(aggregator, DeclineReason.DISK).detail
     aggregator.announce("train", 1)
     assert declines(aggregator, 1).declined is DeclineReason.DISK
     card.empty()
