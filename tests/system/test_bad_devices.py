@@ -128,6 +128,7 @@ def test_what_was_granted_before_a_cut_is_granted_again_at_the_first_offer_after
         content = opened.content()
         cut = opened.hands["pi-1"]
         cut.offer(opened.offer(content))
+        cut.granted()
         cut.leave()
         # It offers once, and no lease lapses: nothing else would be answered within a test's patience.
         assert lab.hand("pi-1").upload(opened.offer(content), content).outcome == "accepted"
