@@ -20,8 +20,8 @@ CHUNK = 1024
 class Round:
     """An open round that waits for three devices moved by hand."""
 
-    def __init__(self, lab: Lab, **settings: object) -> None:
-        lab.start_aggregator(chunk_bytes=CHUNK, **settings)
+    def __init__(self, lab: Lab, lease_s: float = 20.0) -> None:
+        lab.start_aggregator(chunk_bytes=CHUNK, upload_lease_s=lease_s)
         self.lab = lab
         self.hands = {device: lab.hand(device) for device in ("pi-1", "pi-2", "pi-3")}
         self.run = lab.start_run(rounds=1, min_devices=3, quorum=1, federated_evaluation=False)
@@ -124,7 +124,7 @@ def test_nobody_can_speak_from_another_devices_topic(opened: Round) -> None:
 
 def test_what_was_granted_before_a_cut_is_granted_again_at_the_first_offer_after_it(tmp_path: Path) -> None:
     with Lab(tmp_path) as lab:
-        opened = Round(lab, upload_lease_s=3600)
+        opened = Round(lab, lease_s=3600.0)
         content = opened.content()
         cut = opened.hands["pi-1"]
         cut.offer(opened.offer(content))
