@@ -105,6 +105,13 @@ class Hand:
         """Report metrics or decline."""
         self.say(tree.REPORT, report)
 
+    def granted(self) -> Grant:
+        """Wait for a grant, and give it."""
+        inbox = self._topics.topic(tree.INBOX, device=self.device)
+        message: Message = decode(InboxMessage, self._next(Received, inbox).payload)  # type: ignore[arg-type]
+        assert isinstance(message, Grant), message
+        return message
+
     def upload(self, offer: Offer, content: bytes) -> Receipt:
         """Offer, send what is granted until a receipt comes, and give it."""
         self.offer(offer)

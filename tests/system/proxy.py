@@ -1,5 +1,6 @@
 """A link that can be slow and be cut: a TCP relay between one client and the broker."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -94,8 +95,9 @@ class Link:
         except OSError:
             pass
         finally:
-            for end in (source, sink):
-                end.close()
+            _shut(source, sink)
+            source.close()
+            sink.close()
 
     def _count(self, direction: str, size: int) -> None:
         if direction == "up":
@@ -109,8 +111,11 @@ class Link:
             self._cut()
 
     def _cut(self) -> None:
-        for end in self._open:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+        _shut(*self._open)
+
+
+def _shut(*ends: socket.socket) -> None:
+    """Wake who reads from these: closing alone does not, and the connection would stand."""
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)

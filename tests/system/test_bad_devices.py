@@ -125,10 +125,11 @@ def test_nobody_can_speak_from_another_devices_topic(opened: Round) -> None:
 
 def test_what_was_granted_before_a_cut_is_granted_again_at_the_first_offer_after_it(tmp_path: Path) -> None:
     with Lab(tmp_path) as lab:
-        opened = Round(lab, upload_lease_s=3600)
+        opened = Round(lab, lease_s=3600.0)
         content = opened.content()
         cut = opened.hands["pi-1"]
         cut.offer(opened.offer(content))
+        cut.granted()
         cut.leave()
         # It offers once, and no lease lapses: nothing else would be answered within a test's patience.
         assert lab.hand("pi-1").upload(opened.offer(content), content).outcome == "accepted"
