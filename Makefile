@@ -16,7 +16,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo examples test fuzz lint format docs arm-check clean mosquitto
+.PHONY: help install demo examples test fuzz chaos lint format docs arm-check clean mosquitto
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ test: install lint ## style, types, imports, all tests on every core
 
 fuzz: $(STAMP) ## 2,000 damaged training programs; options by ARGS="--count 200"
 	$(BIN)/python -m tests.fuzz.programs $(ARGS)
+
+chaos: $(STAMP) mosquitto ## runs while 100 processes are killed and links fail; options by ARGS="--kills 1000"
+	$(BIN)/python -m tests.chaos.run $(ARGS)
 
 lint: $(STAMP) ## style, types and who may import whom
 	$(BIN)/ruff check
