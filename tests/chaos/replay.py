@@ -78,6 +78,7 @@ class Replayer:
         """Compute a round again from its first theta; the digest of its last one, as the ledger has it."""
         number, after = row["round"], json.loads(row["theta"])["digest"]
         if row["outcome"] == "abandoned":
+            found.blame(f"round {number} is abandoned: {row['reason']}")
             found.abandoned += 1
             expected = before
         else:
