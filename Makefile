@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo examples test fuzz simulate simulate-long lint format docs arm-check clean mosquitto
+.PHONY: help install demo examples test fuzz chaos simulate simulate-long lint format docs arm-check clean mosquitto
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,9 @@ simulate: $(STAMP) ## one simulated fleet again, with what happened last; SEED=1
 
 simulate-long: $(STAMP) ## 10,000 simulated fleets on which everything goes wrong, some minutes on every core
 	MIDGE_SIMULATED_SEEDS=10000 $(BIN)/pytest --numprocesses=auto tests/simulator/test_simulated_chaos.py $(ARGS)
+
+chaos: $(STAMP) mosquitto ## runs while 100 processes are killed and links fail; options by ARGS="--kills 1000"
+	$(BIN)/python -m tests.chaos.run $(ARGS)
 
 lint: $(STAMP) ## style, types and who may import whom
 	$(BIN)/ruff check

@@ -79,7 +79,7 @@ class Context:
         self.work: Work | None = None
         self.jobs = 0
         self.retried: RoundKey | None = None
-        self.report: Report | None = None
+        self.report = kept.report
         self.offers, self.fetches = Backoff(random), Backoff(random)
         self.offer_at: float | None = None
         self.fetch_at: float | None = None

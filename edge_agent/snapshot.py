@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from broker.messages import Offer, Speeds
+from broker.messages import Offer, Report, Speeds
 from broker.names import RoundNumber, RunId
 
 
@@ -24,6 +24,7 @@ class Snapshot(BaseModel):
     sequence: int = Field(default=0, ge=0, description="no older announcement of that session is obeyed")
     trained: RoundKey | None = Field(default=None, description="the last round whose training is settled")
     evaluated: RoundKey | None = Field(default=None, description="the last round whose evaluation is settled")
+    report: Report | None = Field(default=None, description="of that evaluation: it may not have arrived")
     speeds: Speeds = Field(
         default_factory=dict, description="examples a second by the program's digest; the newest are last"
     )

@@ -116,8 +116,9 @@ def speed_measured(c: Context, event: on.SpeedMeasured) -> None:
 def evaluated(c: Context, event: on.Evaluated) -> None:
     """Report what was measured."""
     assignment = c.job(event.job, {EVALUATING}).assignment
-    c.keep(evaluated=key_of(assignment))
-    c.say_report(Report(run=assignment.run, round=assignment.round, metrics=event.metrics))
+    report = Report(run=assignment.run, round=assignment.round, metrics=event.metrics)
+    c.keep(evaluated=key_of(assignment), report=report)
+    c.say_report(report)
     c.work = None
     c.enter(IDLE)
 

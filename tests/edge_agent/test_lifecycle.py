@@ -371,8 +371,9 @@ def test_an_evaluation_is_fetched_done_and_reported_once(world: World) -> None:
     assert world.all(effects.Evaluate) == [effects.Evaluate(1, assignment(1, "evaluating"))]
     assert state(world) == "evaluating"
     world.tell(events.Evaluated(1, {"accuracy": (3.0, 4.0)}))
-    assert world.said(topics.REPORT) == [Report(run="run-a", round=1, metrics={"accuracy": (3.0, 4.0)})]
-    kept = Snapshot(session=10, sequence=1, evaluated=RoundKey("run-a", 1))
+    report = Report(run="run-a", round=1, metrics={"accuracy": (3.0, 4.0)})
+    assert world.said(topics.REPORT) == [report]
+    kept = Snapshot(session=10, sequence=1, evaluated=RoundKey("run-a", 1), report=report)
     assert world.effects[0] == effects.Persist(kept)
     world.tell(announcement(2, assignment(1, "evaluating")))
     assert (state(world), world.said(topics.REPORT)) == ("idle", [])
@@ -390,6 +391,17 @@ def test_a_report_made_while_disconnected_is_said_on_connect_and_in_a_new_sessio
     assert world.said(topics.REPORT) == []
     world.wait()
     assert world.said(topics.REPORT) == report
+
+
+def test_a_report_is_said_again_after_a_restart_until_the_round_is_over(world: World) -> None:
+    world.tell(announcement(1, assignment(1, "evaluating")))
+    world.tell(events.Fetched(PROGRAM.digest), events.Fetched(NEW_THETA.digest))
+    world.tell(events.Evaluated(1, {}))
+    restarted = World(world.core.snapshot())
+    restarted.tell(events.Connected(OURS))
+    assert restarted.said(topics.REPORT) == [Report(run="run-a", round=1, metrics={})]
+    restarted.tell(announcement(2, assignment(2)), events.Connected(LATER))
+    assert restarted.said(topics.REPORT) == []
     world.tell(announcement(1, assignment(2), session=11), events.Disconnected(), events.Connected(LATER))
     assert world.said(topics.REPORT) == []
 
