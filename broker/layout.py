@@ -8,13 +8,19 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 THETA_DTYPE = np.dtype("<f4")
 Theta = NDArray[np.float32]
+# NumPy's own bound. Without one, a size of a few megabytes of digits takes minutes to compute.
+MAX_RANK = 64
+# A complaint of each wrong extent would take a hundred times the memory of the extent.
+Shape = Annotated[tuple[int, ...], Field(max_length=MAX_RANK), FailFast()]
+Shapes = Annotated[tuple[Shape, ...], Field(max_length=4096), FailFast()]
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,8 @@ class Layout(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trainable: tuple[tuple[int, ...], ...] = Field(max_length=4096)
-    state: tuple[tuple[int, ...], ...] = Field(default=(), max_length=4096)
+    trainable: Shapes
+    state: Shapes = ()
 
     @property
     def entries(self) -> tuple[Entry, ...]:

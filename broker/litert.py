@@ -20,6 +20,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     PlainSerializer,
     ValidationError,
@@ -67,7 +68,8 @@ TFLite = Annotated[
     PlainSerializer(_deflated, return_type=bytes, when_used="json"),
 ]
 Extent = Annotated[int, Field(ge=1, le=1 << 24)]
-Shape = Annotated[tuple[Extent, ...], Field(max_length=6)]
+# A complaint of every wrong item would take a hundred times the memory of the items.
+Shape = Annotated[tuple[Extent, ...], Field(max_length=6), FailFast()]
 
 
 class LiteRTBody(BaseModel):
@@ -81,7 +83,7 @@ class LiteRTBody(BaseModel):
     batch: int = Field(ge=1, le=MAX_BATCH, description="B; fill a shorter batch with rows of weight 0")
     optimizer_size: int = Field(ge=1, lt=MAX_EXTENT, description="Q, the length of opt")
     learning_rate: float = Field(gt=0, description="as the task compiled it")
-    metrics: tuple[MetricName, ...] = Field(
+    metrics: Annotated[tuple[MetricName, ...], FailFast()] = Field(
         min_length=1, max_length=64, description="in the order of `evaluate`'s sums, `loss` first"
     )
     classes: bool = Field(description="y is int32 labels, not float32 targets")

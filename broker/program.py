@@ -95,7 +95,7 @@ _REFUSED_CLASSES = frozenset(
 
 def _check_part(part: dict[str, Any]) -> None:
     name, module, registered = (part.get(key) for key in ("class_name", "module", "registered_name"))
-    if name in _REFUSED_CLASSES:
+    if isinstance(name, str) and name in _REFUSED_CLASSES:
         raise ValueError(f"{name} is code, which never travels: express it with layers of Keras")
     custom = isinstance(registered, str) and ">" in registered
     if custom or (isinstance(module, str) and not _is_keras(module)):

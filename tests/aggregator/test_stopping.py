@@ -31,6 +31,7 @@ def test_a_rule_is_read(text: str, rule: StopRule) -> None:
         "accuracy = 0.9",
         ">= 0.9",
         "accuracy >= 97 %",
+        "accuracy >= much",
         "accuracy >= nan",
         "loss <= inf",
         "loss <=",
