@@ -420,6 +420,8 @@ class Anything(RuleBasedStateMachine):
         """One step of a run in which everybody does what they should."""
         world = self.world
         self.everybody_is_heard(MENDED)
+        for device in DEVICES:
+            self.tell(on.DeviceHeartbeat(device, heartbeat(device, MENDED)))
         if world.core.run is not None and world.core.run.paused is not None:
             self.resume()
         if self.publishing:
