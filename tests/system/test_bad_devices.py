@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +20,8 @@ CHUNK = 1024
 class Round:
     """An open round that waits for three devices moved by hand."""
 
-    def __init__(self, lab: Lab, **settings: Any) -> None:  # noqa: ANN401 - settings of the aggregator
-        lab.start_aggregator(chunk_bytes=CHUNK, **settings)
+    def __init__(self, lab: Lab, lease_s: float = 20.0) -> None:
+        lab.start_aggregator(chunk_bytes=CHUNK, upload_lease_s=lease_s)
         self.lab = lab
         self.hands = {device: lab.hand(device) for device in ("pi-1", "pi-2", "pi-3")}
         self.run = lab.start_run(rounds=1, min_devices=3, quorum=1, federated_evaluation=False)
