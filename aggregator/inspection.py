@@ -110,14 +110,11 @@ class Inspection:
         yield on.ModelDamaged(f"the model is damaged, and no earlier one is sound: {advice}", None)
 
     def _updates(self, run: Run) -> Iterator[on.Event]:
-        if run.round is None or run.phase not in TAKES_UPDATES:
-            return
-        for device, part in run.round.cohort.items():
-            if part.accepted is not None:
-                path = self._spool.path(run.run, run.round.number, device)
-                if fault := self._fault_of(path, part.size, part.accepted):
-                    self._quarantine(path, fault, run.run, run.round.number)
-                    yield on.UpdateDamaged(device, part.accepted)
+        for number, device, size, digest in _counted(run):
+            path = self._spool.path(run.run, number, device)
+            if fault := self._fault_of(path, size, digest):
+                self._quarantine(path, fault, run.run, number)
+                yield on.UpdateDamaged(number, device, digest)
 
     def _sound(self, run: Run, ref: BlobRef, original: Path) -> bool:
         """Whether a blob is whole; of it and its original in the run's folder, one mends the other."""
@@ -151,6 +148,18 @@ class Inspection:
         name = "--".join(path.relative_to(self._folder).parts)
         number = sum(1 for _ in quarantine.glob(f"*--{path.name}")) + 1
         return path.rename(quarantine / f"{number:04}--{name}")
+
+
+def _counted(run: Run) -> Iterator[tuple[int, str, int, str]]:
+    """Updates that a model is still to take in: round, device, bytes, digest."""
+    carried = [*run.carried]
+    if run.round is not None and run.phase in TAKES_UPDATES:
+        carried += run.round.carried
+        for device, part in run.round.cohort.items():
+            if part.accepted is not None:
+                yield run.round.number, device, part.size, part.accepted
+    for one in carried:
+        yield one.round, one.device, one.size, one.digest
 
 
 def _fault(path: Path, expected: int, digest: str) -> str:

@@ -178,8 +178,9 @@ class DiskHasRoom:
 
 @dataclass(frozen=True, slots=True)
 class UpdateDamaged:
-    """An accepted update in the spool is not what its device sent any more."""
+    """An accepted update of a round, in the spool, is not what its device sent any more."""
 
+    round: int
     device: str
     digest: str
 

@@ -8,12 +8,13 @@ closed last takes late updates. Each counts once: it is in the snapshot until a 
 import math
 
 from aggregator.coordinator import effects as do
+from aggregator.coordinator import events as on
 from aggregator.coordinator.cohort import MAX_COHORT
 from aggregator.coordinator.context import Context
 from aggregator.coordinator.phases import Decision
 from aggregator.coordinator.state import Carried, Late, Run
 from aggregator.coordinator.stragglers import largest_update
-from aggregator.records import Decided
+from aggregator.records import Decided, UpdateLost
 from broker.messages import Offer, RejectReason
 
 # Each costs as much disk as an update; more than this come only from rounds that are abandoned one by one.
@@ -38,9 +39,41 @@ def keep_accepted(c: Context) -> None:
     run, current, _ = c.open_round()
     for name in current.accepted if run.carries else ():
         part = current.cohort[name]
-        _carry(
-            c, run, Carried(device=name, round=current.number, models=run.completed, examples=part.examples)
+        assert part.accepted is not None
+        one = Carried(
+            device=name,
+            round=current.number,
+            models=run.completed,
+            examples=part.examples,
+            digest=part.accepted,
+            size=part.size,
         )
+        _carry(c, run, one)
+
+
+def damaged(c: Context, event: on.UpdateDamaged) -> bool:
+    """A carried update counts no more, its device deleted it long ago; whether it was one."""
+    run = c.active_run()
+    for carried in (run.carried, run.round.carried if run.round is not None else []):
+        lost = [one for one in carried if (one.round, one.device) == (event.round, event.device)]
+        if lost:
+            carried[:] = [one for one in carried if one not in lost]
+            c.records.append(UpdateLost(run.run, event.round, event.device, event.digest))
+            c.drop_carried(run, lost, "damaged on the aggregator's disk")
+            return True
+    return False
+
+
+def forget(c: Context, run: Run, reason: str) -> None:
+    """What was trained from a model that is lost fits no other, and its staleness cannot be told."""
+    if run.late is not None:
+        c.effects.append(do.DropUploads(run.run, run.late.round))
+        run.late = None
+    if run.round is not None:
+        c.drop_carried(run, run.round.carried, reason)
+        run.round.carried = []
+    c.drop_carried(run, run.carried, reason)
+    run.carried = []
 
 
 def wants(c: Context, device: str, offer: Offer) -> bool:
@@ -65,7 +98,15 @@ def received(c: Context, device: str, offer: Offer) -> None:
     """A late update lies in the spool: it counts in the next round."""
     run, late = _settled(c, device)
     c.accept(device, offer)
-    _carry(c, run, Carried(device=device, round=late.round, models=late.models, examples=offer.examples))
+    one = Carried(
+        device=device,
+        round=late.round,
+        models=late.models,
+        examples=offer.examples,
+        digest=offer.update.digest,
+        size=offer.update.size,
+    )
+    _carry(c, run, one)
 
 
 def rejected(c: Context, device: str, offer: Offer, reason: RejectReason) -> None:

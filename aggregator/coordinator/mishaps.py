@@ -2,7 +2,7 @@
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator import training
+from aggregator.coordinator import late, training
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Run
@@ -38,15 +38,18 @@ def update_damaged(c: Context, event: on.UpdateDamaged) -> None:
     If the device still has it, for want of our receipt, its next offer is taken; else it trains once more,
     to the same update if its data is the same: all chance follows from seed, round and device.
     """
+    if late.damaged(c, event):
+        return
     run, current, _ = c.open_round()
-    part = current.cohort.get(event.device)
+    part = current.cohort.get(event.device) if event.round == current.number else None
     known = part is not None and part.accepted == event.digest
-    refuse_unless(known, f"no update {event.digest[:16]} of {event.device} counts in this round")
+    refuse_unless(known, f"no update {event.digest[:16]} of {event.device} counts in round {event.round}")
     assert part is not None
     part.accepted, part.examples, part.size, part.validation, part.again = None, 0, 0, {}, True
     c.records.append(UpdateLost(run.run, current.number, event.device, event.digest))
     sound = len(current.accepted)
     if run.phase is Phase.AGGREGATING and sound < current.quorum:
+        late.keep_accepted(c)
         training.abandon(c, f"only {sound} of at least {current.quorum} updates are undamaged")
 
 
@@ -59,6 +62,7 @@ def model_damaged(c: Context, event: on.ModelDamaged) -> None:
         run.model.theta = event.fallback
         # The run is to have as many rounds in its model as it was asked for.
         run.completed = max(0, run.completed - event.lost_rounds)
+        late.forget(c, run, event.reason)
     if run.round is not None and event.fallback is not None:
         training.abandon(c, event.reason)
     elif event.fallback is not None:

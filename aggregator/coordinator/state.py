@@ -41,6 +41,8 @@ class Carried(_State):
     round: int
     models: int
     examples: int
+    digest: str
+    size: int
 
 
 class Late(_State):

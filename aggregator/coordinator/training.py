@@ -134,14 +134,18 @@ def aggregation_failed(c: Context, event: on.AggregationFailed) -> None:
     run = c.run_in(Phase.AGGREGATING, event.run, event.round)
     assert run.round is not None
     c.drop_carried(run, run.round.carried, "its round could not be aggregated")
+    run.round.carried = []
     abandon(c, event.reason)
 
 
 def abandon(c: Context, reason: str) -> None:
-    """Give the round up; several in a row pause the run, for somebody should look."""
-    run = c.active_run()
+    """Give the round up; several in a row pause the run, for somebody should look.
+
+    What it was to carry into its model goes into the next one.
+    """
+    run, current, _ = c.open_round()
     record_abandoned(c, reason)
-    run.round = None
+    run.carried, run.round = current.carried + run.carried, None
     run.abandoned_in_a_row += 1
     c.go(run, Phase.WAITING, reason)
     c.effects.append(do.WriteHistory(run.run))

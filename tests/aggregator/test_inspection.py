@@ -7,7 +7,7 @@ import pytest
 from aggregator.blobstore import BlobStore
 from aggregator.coordinator import events as on
 from aggregator.coordinator.phases import Phase
-from aggregator.coordinator.state import Model, Participant, Round, Run
+from aggregator.coordinator.state import Carried, Model, Participant, Round, Run
 from aggregator.inspection import Inspection
 from aggregator.ledger import Ledger
 from aggregator.records import Incident, RoundClosed, RoundOpened, RunPrepared, RunStarted
@@ -115,12 +115,30 @@ def test_a_damaged_update_is_told_and_put_aside(shop: Shop, how: str) -> None:
         path.write_bytes(UPDATE[:-1])
     else:
         path.unlink()
-    assert shop.look() == [on.UpdateDamaged("pi-1", hashlib.sha256(UPDATE).hexdigest())]
+    assert shop.look() == [on.UpdateDamaged(3, "pi-1", hashlib.sha256(UPDATE).hexdigest())]
     (incident,) = shop.told
     assert (incident.run, incident.round) == (RUN, 3)
     assert incident.subject == f"spool/{RUN}/3/pi-1.update"
     names = [] if how == "gone" else [f"0001--spool--{RUN}--3--pi-1.update"]
     assert (path.exists(), shop.quarantined()) == (False, names)
+
+
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.AGGREGATING])
+def test_a_damaged_carried_update_is_told_whether_its_round_is_open_or_not(shop: Shop, phase: Phase) -> None:
+    digest = hashlib.sha256(UPDATE).hexdigest()
+    one = Carried(device="pi-3", round=2, models=1, examples=1, digest=digest, size=len(UPDATE))
+    path = shop.spool.path(RUN, 2, "pi-3")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(UPDATE)
+    assert shop.run.round is not None
+    if phase is Phase.WAITING:
+        shop.run.round, shop.run.carried = None, [one]
+    else:
+        shop.run.round.carried = [one]
+    shop.run.phase = phase
+    assert shop.look() == []
+    damage(path)
+    assert shop.look() == [on.UpdateDamaged(2, "pi-3", digest)]
 
 
 def test_updates_of_a_round_that_was_aggregated_matter_no_more(shop: Shop) -> None:

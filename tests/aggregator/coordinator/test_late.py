@@ -6,10 +6,10 @@ from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.fitness import judged
 from aggregator.coordinator.phases import Decision, Phase
-from aggregator.records import Decided, UpdateAccepted
+from aggregator.records import Decided, UpdateAccepted, UpdateLost
 from broker.messages import AgentState, RejectReason
 from broker.needs import Obstacle
-from tests.aggregator.coordinator.world import PARAMETERS, RUN, World, at_work, offer
+from tests.aggregator.coordinator.world import PARAMETERS, RUN, World, at_work, offer, theta
 
 
 def closed_without(device: str = "c", **settings: object) -> World:
@@ -180,3 +180,48 @@ def test_a_round_opens_as_soon_as_who_is_needed_is_free_again() -> None:
     late_upload(world)
     world.beat("c")
     assert (world.phase(), world.cohort) == (Phase.TRAINING, ["c"])
+
+
+@pytest.mark.parametrize("aggregating", [False, True], ids=["before its round", "while it is aggregated"])
+def test_a_damaged_carried_update_is_given_up_and_the_others_count(aggregating: bool) -> None:  # noqa: FBT001
+    world = closed_without("c")
+    late_upload(world)
+    next_round(world)
+    if aggregating:
+        world.upload(*world.cohort[:2])
+    world.restart()
+    lost = offer("c").update.digest
+    world.tell(on.UpdateDamaged(1, "c", lost))
+    assert world.noted(UpdateLost) == [UpdateLost(RUN, 1, "c", lost)]
+    assert decisions(world)[-1] == (1, "c", Decision.DROPS)
+    if aggregating:
+        world.tell(on.Restored())
+    else:
+        world.tell(on.Connected())
+        world.published()
+        world.born("a", "b")
+        world.upload(*world.cohort[:2])
+    assert carried(world) == ()
+
+
+def test_what_a_round_was_to_carry_is_not_lost_with_the_round() -> None:
+    world = closed_without("c", quorum=2)
+    late_upload(world)
+    next_round(world)
+    first, second = world.cohort[:2]
+    world.upload(first, second)
+    world.restart()
+    world.tell(on.UpdateDamaged(2, first, offer(first, 2).update.digest))
+    assert world.phase() is Phase.WAITING
+    assert [(one.device, one.round) for one in world.run.carried] == [("c", 1), (second, 2)]
+
+
+def test_what_was_trained_from_a_lost_model_is_given_up_with_it() -> None:
+    world = closed_without("c")
+    next_round(world)
+    late_upload(world)
+    world.restart()
+    world.tell(on.ModelDamaged("round 1 is damaged", theta(0), lost_rounds=1))
+    assert (world.run.carried, world.run.late, world.run.completed) == ([], None, 0)
+    assert decisions(world)[-1] == (1, "c", Decision.DROPS)
+    assert world.run.spooled == set()

@@ -16,7 +16,7 @@ def in_training(*devices: str, **settings: object) -> World:
 
 
 def damaged(device: str) -> on.UpdateDamaged:
-    return on.UpdateDamaged(device, offer(device).update.digest)
+    return on.UpdateDamaged(1, device, offer(device).update.digest)
 
 
 def asked_again(world: World) -> list[tuple[str, bool]]:
@@ -65,7 +65,7 @@ def test_a_restart_still_waits_for_the_disk() -> None:
 
 def test_without_a_run_a_full_disk_is_nobodys_pause() -> None:
     world = World()
-    for event in (FULL, on.DiskHasRoom(), on.ModelDamaged("gone", None), on.UpdateDamaged("a", "0" * 64)):
+    for event in (FULL, on.DiskHasRoom(), on.ModelDamaged("gone", None), on.UpdateDamaged(1, "a", "0" * 64)):
         world.tell(event)
         assert world.rejected()
 
@@ -99,7 +99,7 @@ def test_a_device_whose_receipt_was_lost_offers_a_damaged_update_again() -> None
 def test_an_update_that_does_not_count_cannot_be_damaged() -> None:
     world = in_training("a", "b")
     world.tell(damaged("a"))
-    assert "counts in this round" in world.rejected()
+    assert "counts in round 1" in world.rejected()
 
 
 @pytest.mark.parametrize(("quorum", "phase"), [(1, Phase.AGGREGATING), (2, Phase.WAITING)])
