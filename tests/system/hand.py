@@ -1,6 +1,7 @@
 """A device moved by hand: it says what a test has it say, true or not."""
 
 import threading
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -28,6 +29,8 @@ from broker.wire import decode, encode
 from host.inbox import Inbox
 
 PATIENCE_S = 60.0
+OFFER_S = 5.0
+OFFERS = 200
 BEAT_S = 0.2
 Kind = TypeVar("Kind", bound=SessionEvent)
 
@@ -113,15 +116,20 @@ class Hand:
         return message
 
     def upload(self, offer: Offer, content: bytes) -> Receipt:
-        """Offer, send what is granted until a receipt comes, and give it."""
-        self.offer(offer)
+        """Offer, send what is granted until a receipt comes, and give it; offer again while nothing comes."""
         inbox = self._topics.topic(tree.INBOX, device=self.device)
-        while True:
-            message: Message = decode(InboxMessage, self._next(Received, inbox).payload)  # type: ignore[arg-type]
+        self.offer(offer)
+        for _ in range(OFFERS):
+            heard = self._awaited(Received, inbox, OFFER_S)
+            if heard is None:
+                self.offer(offer)
+                continue
+            message: Message = decode(InboxMessage, heard.payload)  # type: ignore[arg-type]
             if isinstance(message, Receipt) and message.transfer == offer.update.transfer:
                 return message
             if isinstance(message, Grant) and message.transfer == offer.update.transfer:
                 self.send_chunks(offer.update, content, message.indexes)
+        raise AssertionError(f"no receipt for {offer}")
 
     def send_chunks(self, ref: BlobRef, content: bytes, indexes: Iterable[int]) -> None:
         """Send these chunks, granted or not."""
@@ -136,13 +144,19 @@ class Hand:
             self._session.publish(topic, encode(beat), qos=0)
 
     def _next(self, kind: type[Kind], topic: str | None = None) -> Kind:
+        heard = self._awaited(kind, topic, PATIENCE_S)
+        assert heard is not None, f"no {kind.__name__} came on {topic}"
+        return heard
+
+    def _awaited(self, kind: type[Kind], topic: str | None, within_s: float) -> Kind | None:
         waiting: list[SessionEvent] = []
+        until = time.monotonic() + within_s
         try:
-            while (event := self._inbox.get(PATIENCE_S)) is not None:
+            while (event := self._inbox.get(max(0.0, until - time.monotonic()))) is not None:
                 if isinstance(event, kind) and (topic is None or getattr(event, "topic", None) == topic):
                     return event
                 waiting.append(event)
         finally:
             for event in waiting:
                 self._inbox.put(event)
-        raise AssertionError(f"no {kind.__name__} came; only {waiting}")
+        return None
