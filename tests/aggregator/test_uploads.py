@@ -229,6 +229,17 @@ def test_only_what_an_earlier_process_did_not_get_is_granted(bench: Bench) -> No
     assert bench.told == [UpdateReceived("a", offer_of(content))]
 
 
+def test_what_was_granted_before_a_device_connected_again_is_granted_once_more(bench: Bench) -> None:
+    offer = offer_of(update())
+    bench.admit("a", offer)
+    granted, bench.grants = bench.grants, []
+    bench.admit("a", offer)
+    assert bench.grants == [], "the first may still be on its way"
+    bench.uploads.reconnected("a")
+    bench.admit("a", offer)
+    assert bench.grants == granted
+
+
 def test_an_update_that_does_not_fit_the_spool_waits_until_there_is_room(bench: Bench) -> None:
     content = update()
     filler = bench.folder / RUN / "1" / "x.update"

@@ -12,6 +12,7 @@ from broker.messages import (
     Federation,
     Grant,
     Message,
+    Offer,
     Presence,
     Receipt,
     ReceiptOutcome,
@@ -33,6 +34,10 @@ def blob(letter: str, size: int = 3000) -> BlobRef:
 
 
 PROGRAM, THETA, NEW_THETA, UPDATE = blob("1"), blob("2"), blob("3"), blob("4")
+PENDING = Offer(
+    run="run-a", round=1, update=UPDATE, examples=7, metrics={"loss": (3.5, 7.0)}, validation={}, seconds=1.5
+)
+"""What `World.begin_uploading` leaves to be offered."""
 
 
 def assignment(round_number: int = 1, phase: str = "training", **changes: object) -> Assignment:
@@ -103,6 +108,10 @@ class World:
     def said(self, branch: Branch) -> list[Message]:
         """What the last effects publish on a branch."""
         return [effect.message for effect in self.all(effects.Publish) if effect.branch is branch]
+
+    def state(self) -> str:
+        """What the agent is doing."""
+        return self.core.state.value
 
     def job(self) -> int:
         """The number of the job just started."""

@@ -114,7 +114,7 @@ def test_training_stops_at_once_and_is_declined(hindrance: Hindrance) -> None:
     judge(world, hindrance)
     assert declined(world) == [tuple(hindrance)]
     assert world.all(effects.StopTraining) == [effects.StopTraining()]
-    assert world.core.state == "idle"
+    assert world.state() == "idle"
     assert isinstance(world.tell(trained(job))[0], effects.Reject)
 
 
@@ -131,10 +131,10 @@ def test_an_evaluation_is_put_off_and_begun_again_when_there_is_time(world: Worl
     world.tell(events.Fetched(PROGRAM.digest), events.Fetched(NEW_THETA.digest))
     judge(world, PAUSED)
     assert world.all(effects.StopTraining) == [effects.StopTraining()]
-    assert (declined(world), world.core.state) == ([], "idle")
+    assert (declined(world), world.state()) == ([], "idle")
     judge(world, None)
     assert world.all(effects.Fetch)
-    assert world.core.state == "fetching"
+    assert world.state() == "fetching"
 
 
 @pytest.mark.parametrize("hindrance", [FULL, PAUSED], ids=["disk", "paused"])
@@ -142,7 +142,7 @@ def test_an_update_that_is_ready_is_delivered_all_the_same(hindrance: Hindrance)
     world = World()
     world.begin_uploading()
     judge(world, hindrance)
-    assert world.core.state == "uploading"
+    assert world.state() == "uploading"
     world.tell(receipt())
     assert world.core.snapshot().pending is None
 

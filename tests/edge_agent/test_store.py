@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,13 +22,8 @@ CONTENT = bytes(range(256)) * 10
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Where `store` is."""
     return tmp_path / "state"
-
-
-@pytest.fixture
-def store(folder: Path) -> Iterator[Store]:
-    with closing(Store(folder)) as opened:
-        yield opened
 
 
 def reload(folder: Path) -> Snapshot:
@@ -40,6 +34,14 @@ def reload(folder: Path) -> Snapshot:
 def taken(store: Store) -> BlobRef:
     store.new_update.write_bytes(CONTENT)
     return store.take_update(1024)
+
+
+def saved_in(folder: Path) -> tuple[Snapshot, bytes]:
+    """What a store saves here of a pending update: the snapshot, and the file of it."""
+    with closing(Store(folder)) as store:
+        snapshot = pending(taken(store))
+        store.save(snapshot)
+    return snapshot, (folder / "state.json").read_bytes()
 
 
 def pending(update: BlobRef) -> Snapshot:
@@ -103,10 +105,7 @@ def test_a_state_file_cut_short_at_any_byte_is_whole_or_put_aside(
     tmp_path_factory: pytest.TempPathFactory, length: int
 ) -> None:
     folder = tmp_path_factory.mktemp("state")
-    with closing(Store(folder)) as store:
-        saved = pending(taken(store))
-        store.save(saved)
-    whole = (folder / "state.json").read_bytes()
+    saved, whole = saved_in(folder)
     (folder / "state.json").write_bytes(whole[:length])
     loaded = reload(folder)
     if length >= len(whole):
@@ -115,9 +114,7 @@ def test_a_state_file_cut_short_at_any_byte_is_whole_or_put_aside(
     assert loaded == Snapshot()
     assert (folder / "state.json.damaged").read_bytes() == whole[:length]
     assert not list(folder.glob("*.update"))
-    with closing(Store(folder)) as store:
-        again = pending(taken(store))
-        store.save(again)
+    again, _ = saved_in(folder)
     assert reload(folder) == again
 
 
@@ -126,10 +123,7 @@ def test_a_state_file_that_was_being_written_leaves_the_one_before(
     tmp_path_factory: pytest.TempPathFactory, length: int
 ) -> None:
     folder = tmp_path_factory.mktemp("state")
-    with closing(Store(folder)) as store:
-        saved = pending(taken(store))
-        store.save(saved)
-    whole = (folder / "state.json").read_bytes()
+    saved, whole = saved_in(folder)
     (folder / ".state.json.tmp").write_bytes(whole[:length])
     assert reload(folder) == saved
     assert not list(folder.glob(".*.tmp"))

@@ -1,6 +1,6 @@
 import pytest
 
-from aggregator.coordinator.experience import MOST_ROUNDS_OUT, drop_out
+from aggregator.coordinator.experience import FORGIVEN_AFTER_ROUNDS, MOST_ROUNDS_OUT, drop_out
 from aggregator.coordinator.fitness import judged, shortage
 from aggregator.coordinator.phases import Decision, Phase
 from aggregator.records import Decided
@@ -166,6 +166,18 @@ def test_an_update_forgives_all() -> None:
     assert rounds_of(world, "c", 3) == [1, 2]
     assert "c" in world.cohort
     play(world, 0.0, "c", "a", "b")
+    assert world.run.experience.back_offs == {}
+
+
+def test_failures_of_long_ago_are_forgotten() -> None:
+    world = begun(quorum=2)
+    rounds_of(world, "c", 2)
+    world.died("c")
+    for _ in range(FORGIVEN_AFTER_ROUNDS):
+        world.upload("a", "b")
+        finish(world)
+    assert "c" in world.run.experience.back_offs
+    world.upload("a", "b")
     assert world.run.experience.back_offs == {}
 
 

@@ -101,6 +101,13 @@ def test_neither_our_own_deafness_nor_a_new_connection_is_part_of_the_rhythm(fle
     assert fleet.devices["a"].rhythm.mean == known
 
 
+def test_a_heartbeat_that_is_read_after_we_were_cut_off_is_no_part_of_the_rhythm(fleet: Fleet) -> None:
+    known = fleet.devices["a"].rhythm.mean
+    fleet.disconnected(601.0)
+    fleet.heartbeat("a", heartbeat("a"), 640.0)
+    assert fleet.devices["a"].rhythm.mean == known
+
+
 def test_a_round_closes_sooner_for_a_steady_device_that_falls_silent() -> None:
     world = World(deadline_s=10_000.0)
     world.begin_training("a", "b")

@@ -4,7 +4,8 @@ from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.phases import Decision, Phase
 from aggregator.records import Decided, Transition
-from tests.aggregator.coordinator.world import HEARTBEAT_S, LOST_AFTER_S, RUN, World
+from broker.messages import AgentState
+from tests.aggregator.coordinator.world import HEARTBEAT_S, LOST_AFTER_S, PROGRAM, RUN, World, at_work
 
 
 def decisions(world: World) -> list[tuple[str | None, str]]:
@@ -111,6 +112,22 @@ def test_who_catches_up_is_waited_for_again() -> None:
     assert decisions(world) == [("b", Decision.STRAGGLES)]
     world.train(40.0, a=1 / 50, b=1 / 60)
     assert decisions(world) == [("b", Decision.STRAGGLES), ("b", Decision.CATCHES_UP)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "examples"),
+    [({"steps": 40, "batch_size": 32}, 1280), ({"epochs": 3, "validation_fraction": 0.2}, 240)],
+    ids=["steps", "epochs"],
+)
+def test_the_speed_that_a_device_measured_before_tells_when_its_update_is_due(
+    settings: dict[str, object], examples: int
+) -> None:
+    world = World(deadline_s=600.0, **settings)
+    world.begin_waiting()
+    world.born_with("a", examples=100, speeds={PROGRAM.digest: 8.0})
+    world.wait(HEARTBEAT_S)
+    world.tell(on.DeviceHeartbeat("a", at_work("a", AgentState.FETCHING)))
+    assert world.core.due == {"a": world.now + examples / 8.0}
 
 
 # -- grace --------------------------------------------------------------------------------------------
