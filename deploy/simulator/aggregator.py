@@ -24,10 +24,11 @@ from broker.messages import (
     Report,
 )
 from broker.topics import Topics
-from deploy.simulator.clock import Alarm, Clock
-from deploy.simulator.disk import Disk, MemoryLedger, PowerCut, SimulatedSpool
+from deploy.simulator.clock import Clock
+from deploy.simulator.disk import MemoryLedger, SimulatedSpool
 from deploy.simulator.judge import Judge, require
 from deploy.simulator.network import Broker, Line
+from deploy.simulator.process import Process
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
 from deploy.simulator.workers import SimulatedJobs, SimulatedPublisher, SimulatedUploads
@@ -41,7 +42,7 @@ DOWN_S = (0.5, 20.0)
 _ABSENT_LAYOUT = Layout(trainable=((1,),))
 
 
-class Aggregator:
+class Aggregator(Process):
     """One aggregator's machine; `boot` starts the process, which `crash` ends."""
 
     def __init__(
@@ -55,24 +56,18 @@ class Aggregator:
         truth: Callable[[str], str],
         troubles: Callable[[], Troubles],
     ) -> None:
+        super().__init__(clock)
         self._scenario = scenario
-        self._clock = clock
         self._broker = broker
         self._topics = topics
         self._judge = judge
         self._trace = trace
         self._truth = truth
         self._troubles = troubles
-        self._life = 0
-        self.disk = Disk(clock)
         self.spool = SimulatedSpool(self.disk)
         self.ledger = MemoryLedger(lambda: UNIX_S + clock.now)
         self._blobs: set[BlobRef] = set()
         """Those whose files are there."""
-        self.running = False
-        self.crashes = 0
-        self.cut_off_until = 0.0
-        self._stalled_until = 0.0
         self._unread: list[Happening] = []
 
     # -- life --------------------------------------------------------------------------------------
@@ -81,9 +76,7 @@ class Aggregator:
         """Start a process on what the disk holds."""
         if self.running:
             return
-        self.running = True
-        self._life += 1
-        self._alarm = Alarm(self._clock, self.guarded(self._fire))
+        self._begin()
         self._unread = []
         self._sequence = 0
         wrong = self._clock.happens(self._troubles().clock_is_wrong)
@@ -104,7 +97,7 @@ class Aggregator:
             last_words=None,
             presence="",
             subscriptions=[self._topics.filter(branch) for branch in HEARD],
-            reachable=lambda: self._clock.now >= self.cut_off_until,
+            reachable=self._reaches_the_broker,
         )
         self._jobs = SimulatedJobs(self._later)
         limits = IntakeLimits(max_grants=self._scenario.uploads_at_a_time)
@@ -121,17 +114,15 @@ class Aggregator:
             self._work,
         )
         self._deeds = self._deed_table()
-        self._guard(self._begin)
+        self._guard(self._go_on)
 
     def crash(self, *, power: bool = False) -> None:
         """End the process, with its machine or without; it is started again some time later."""
         if not self.running:
             return
         self._trace("aggregator crashes", power)
-        self.running = False
+        self._end()
         self.crashes += 1
-        self._life += 1
-        self._stalled_until = 0.0
         if power:
             self.disk.tear()
         self.session.die(power=power)
@@ -141,42 +132,21 @@ class Aggregator:
         """Let the loop come late: what comes meanwhile is read afterwards."""
         if self.running:
             self._stalled_until = self._clock.now + seconds
-            self._clock.at(self._stalled_until, self.guarded(self._wake))
+            self._clock.at(self._stalled_until, self._guarded(self._wake))
 
     def operate(self, event: on.Event) -> None:
         """Do what an operator asks."""
-        if self.running and self._clock.now >= self._stalled_until:
+        if self.running and not self._stalls:
             self._guard(lambda: self._tell(event))
 
-    def guarded(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Make this wait while the loop stands still, and do nothing once this process has ended."""
-        life = self._life
-
-        def run() -> None:
-            if life == self._life and self._clock.now < self._stalled_until:
-                self._clock.at(self._stalled_until, run)
-            elif life == self._life:
-                self._guard(action)
-
-        return run
-
-    def _guard(self, action: Callable[[], None]) -> None:
-        """Run a step of this process, which may be its last."""
-        life = self._life
-        try:
-            action()
-        except PowerCut:
-            self.crash(power=self._clock.chance.random() < 0.5)  # noqa: PLR2004 - as often as not
-        if life == self._life:
-            due = (self.core.next_deadline(), self._uploads.next_deadline())
-            soonest = min((at for at in due if at is not None), default=None)
-            self._alarm.set(None if soonest is None else max(soonest, self._stalled_until))
+    def _due(self) -> tuple[float | None, ...]:
+        return self.core.next_deadline(), self._uploads.next_deadline()
 
     def _work(self) -> bool:
         """Whether work succeeds."""
         return not self._clock.happens(self._troubles().work_fails)
 
-    def _begin(self) -> None:
+    def _go_on(self) -> None:
         run = self.core.run
         keep = run.model.blobs if run and run.model else ()
         self._blobs &= set(keep)
@@ -189,7 +159,7 @@ class Aggregator:
 
     def _fire(self) -> None:
         now = self._clock.now
-        core_due, uploads_due = self.core.next_deadline(), self._uploads.next_deadline()
+        core_due, uploads_due = self._due()
         if core_due is not None and core_due <= now:
             self._tell(on.Tick())
         if uploads_due is not None and uploads_due <= now:
@@ -204,7 +174,7 @@ class Aggregator:
     # -- from the broker -----------------------------------------------------------------------------
 
     def _hear(self, happening: Happening) -> None:
-        if self.running and self._clock.now < self._stalled_until:
+        if self.running and self._stalls:
             self._unread.append(happening)
         elif self.running:
             self._guard(lambda: self._on(happening))
@@ -288,7 +258,7 @@ class Aggregator:
 
     def _later(self, between_s: tuple[float, float], action: Callable[[], None]) -> None:
         """Have a child process do something that takes a while."""
-        self._clock.after(self._clock.chance.uniform(*between_s), self.guarded(action))
+        self._clock.after(self._clock.chance.uniform(*between_s), self._guarded(action))
 
     # -- to the broker ---------------------------------------------------------------------------------
 
