@@ -11,23 +11,13 @@ from aggregator.intake import IntakeLimits
 from broker import events as broker_events
 from broker import topics as tree
 from broker.layout import Layout
-from broker.messages import (
-    Announcement,
-    BlobRef,
-    Federation,
-    Heartbeat,
-    Invite,
-    Message,
-    Offer,
-    Presence,
-    Receipt,
-    Report,
-)
+from broker.messages import BlobRef, Heartbeat, Message, Offer, Presence, Receipt, Report
 from broker.topics import Topics
 from deploy.simulator.clock import Clock
 from deploy.simulator.disk import MemoryLedger, SimulatedSpool
 from deploy.simulator.judge import Judge, require
 from deploy.simulator.network import Broker, Line
+from deploy.simulator.post import SimulatedPost
 from deploy.simulator.process import Process
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
@@ -78,10 +68,9 @@ class Aggregator(Process):
             return
         self._begin()
         self._unread = []
-        self._sequence = 0
         wrong = self._clock.happens(self._troubles().clock_is_wrong)
-        self._number = self.ledger.next_session(self._clock.now + (0.0 if wrong else UNIX_S))
-        self._judge.session_began(self._number)
+        number = self.ledger.next_session(self._clock.now + (0.0 if wrong else UNIX_S))
+        self._judge.session_began(number)
         snapshot, now = self.ledger.snapshot(), self._clock.now
         heartbeat_s = self._scenario.heartbeat_s
         self.core = (
@@ -99,9 +88,10 @@ class Aggregator(Process):
             subscriptions=[self._topics.filter(branch) for branch in HEARD],
             reachable=self._reaches_the_broker,
         )
+        self._post = SimulatedPost(self.session, self._topics, number, heartbeat_s, self._judge, self._trace)
         self._jobs = SimulatedJobs(self._later)
         limits = IntakeLimits(max_grants=self._scenario.uploads_at_a_time)
-        self._uploads = SimulatedUploads(self.spool, self._jobs, limits, self._to_device, self._tell)
+        self._uploads = SimulatedUploads(self.spool, self._jobs, limits, self._post.to_device, self._tell)
         self._publisher = SimulatedPublisher(self.session, self._topics, BLOB_EXPIRY_S)
         self._workshop = Workshop(
             self._scenario,
@@ -187,7 +177,7 @@ class Aggregator(Process):
             case broker_events.Acknowledged(ticket, ok, reason):
                 self._publisher.acknowledged(ticket, ok=ok, reason=reason)
             case broker_events.Connected():
-                self._introduce()
+                self._post.introduce()
                 self._publisher.forget()
                 self._tell(on.Connected())
                 for ref in self.ledger.dropped_blobs():
@@ -214,6 +204,8 @@ class Aggregator(Process):
                 self._uploads.chunk(device, transfer, int(index), payload, self._clock.now)
 
     def _read_presence(self, device: str, presence: Presence, *, retained: bool) -> None:
+        if presence.online and not retained:
+            self._uploads.reconnected(device)
         event, now = on.DevicePresence(device, presence, retained), self._clock.now
         truth = "" if presence.online else self._truth(device)
         harmless = self._judge.death_heard(self.core, device, presence, now, truth)
@@ -238,8 +230,8 @@ class Aggregator(Process):
             do.Prepare: self._workshop.prepare,
             do.PublishBlobs: self._publish_blobs,
             do.RetractBlobs: self._retract_blobs,
-            do.Announce: self._announce,
-            do.Send: lambda effect: self._to_device(effect.device, effect.message),
+            do.Announce: self._post.announce,
+            do.Send: lambda effect: self._post.to_device(effect.device, effect.message),
             do.Admit: self._admit,
             do.AnswerFromLedger: self._answer_from_ledger,
             do.DropUploads: lambda effect: self._uploads.drop(effect.run, effect.round, self._clock.now),
@@ -261,28 +253,6 @@ class Aggregator(Process):
         self._clock.after(self._clock.chance.uniform(*between_s), self._guarded(action))
 
     # -- to the broker ---------------------------------------------------------------------------------
-
-    def _introduce(self) -> None:
-        heartbeat_s = self._scenario.heartbeat_s
-        federation = Federation(
-            session=self._number, version="0", heartbeat_s=heartbeat_s, aggregator_key="0" * 64
-        )
-        self.session.publish(self._topics.topic(tree.FEDERATION), federation, retain=True)
-
-    def _announce(self, effect: do.Announce) -> None:
-        asked = effect.assignment
-        if asked is not None and asked.cohort is not None:
-            self._judge.invites(asked.run, asked.round, asked.cohort)
-        self._sequence += 1
-        message = Announcement(session=self._number, sequence=self._sequence, assignment=asked)
-        expiry_s = None if effect.expiry_s is None else max(1, int(effect.expiry_s + 0.999))
-        self.session.publish(self._topics.topic(tree.ROUND), message, retain=True, expiry_s=expiry_s)
-
-    def _to_device(self, device: str, message: Message) -> None:
-        self._trace("to", (device, message))
-        if isinstance(message, Invite):
-            self._judge.invites(message.run, message.round, (device,))
-        self.session.publish(self._topics.topic(tree.INBOX, device=device), message)
 
     def _publish_blobs(self, effect: do.PublishBlobs) -> None:
         missing = set(effect.blobs)
@@ -311,7 +281,7 @@ class Aggregator(Process):
         offer, device = effect.offer, effect.device
         transfer = offer.update.transfer
         outcome, reason = self.ledger.answer(offer.run, offer.round, device, transfer)
-        self._to_device(
+        self._post.to_device(
             device,
             Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome, reason=reason),
         )
