@@ -11,23 +11,14 @@ from aggregator.intake import IntakeLimits
 from broker import events as broker_events
 from broker import topics as tree
 from broker.layout import Layout
-from broker.messages import (
-    Announcement,
-    BlobRef,
-    Federation,
-    Heartbeat,
-    Invite,
-    Message,
-    Offer,
-    Presence,
-    Receipt,
-    Report,
-)
+from broker.messages import BlobRef, Heartbeat, Message, Offer, Presence, Receipt, Report
 from broker.topics import Topics
-from deploy.simulator.clock import Alarm, Clock
-from deploy.simulator.disk import Disk, MemoryLedger, PowerCut, SimulatedSpool
+from deploy.simulator.clock import Clock
+from deploy.simulator.disk import MemoryLedger, SimulatedSpool
 from deploy.simulator.judge import Judge, require
 from deploy.simulator.network import Broker, Line
+from deploy.simulator.post import SimulatedPost
+from deploy.simulator.process import Process
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
 from deploy.simulator.workers import SimulatedJobs, SimulatedPublisher, SimulatedUploads
@@ -41,7 +32,7 @@ DOWN_S = (0.5, 20.0)
 _ABSENT_LAYOUT = Layout(trainable=((1,),))
 
 
-class Aggregator:
+class Aggregator(Process):
     """One aggregator's machine; `boot` starts the process, which `crash` ends."""
 
     def __init__(
@@ -55,24 +46,18 @@ class Aggregator:
         truth: Callable[[str], str],
         troubles: Callable[[], Troubles],
     ) -> None:
+        super().__init__(clock)
         self._scenario = scenario
-        self._clock = clock
         self._broker = broker
         self._topics = topics
         self._judge = judge
         self._trace = trace
         self._truth = truth
         self._troubles = troubles
-        self._life = 0
-        self.disk = Disk(clock)
         self.spool = SimulatedSpool(self.disk)
         self.ledger = MemoryLedger(lambda: UNIX_S + clock.now)
         self._blobs: set[BlobRef] = set()
         """Those whose files are there."""
-        self.running = False
-        self.crashes = 0
-        self.cut_off_until = 0.0
-        self._stalled_until = 0.0
         self._unread: list[Happening] = []
 
     # -- life --------------------------------------------------------------------------------------
@@ -81,14 +66,11 @@ class Aggregator:
         """Start a process on what the disk holds."""
         if self.running:
             return
-        self.running = True
-        self._life += 1
-        self._alarm = Alarm(self._clock, self.guarded(self._fire))
+        self._begin()
         self._unread = []
-        self._sequence = 0
         wrong = self._clock.happens(self._troubles().clock_is_wrong)
-        self._number = self.ledger.next_session(self._clock.now + (0.0 if wrong else UNIX_S))
-        self._judge.session_began(self._number)
+        number = self.ledger.next_session(self._clock.now + (0.0 if wrong else UNIX_S))
+        self._judge.session_began(number)
         snapshot, now = self.ledger.snapshot(), self._clock.now
         heartbeat_s = self._scenario.heartbeat_s
         self.core = (
@@ -104,11 +86,12 @@ class Aggregator:
             last_words=None,
             presence="",
             subscriptions=[self._topics.filter(branch) for branch in HEARD],
-            reachable=lambda: self._clock.now >= self.cut_off_until,
+            reachable=self._reaches_the_broker,
         )
+        self._post = SimulatedPost(self.session, self._topics, number, heartbeat_s, self._judge, self._trace)
         self._jobs = SimulatedJobs(self._later)
         limits = IntakeLimits(max_grants=self._scenario.uploads_at_a_time)
-        self._uploads = SimulatedUploads(self.spool, self._jobs, limits, self._to_device, self._tell)
+        self._uploads = SimulatedUploads(self.spool, self._jobs, limits, self._post.to_device, self._tell)
         self._publisher = SimulatedPublisher(self.session, self._topics, BLOB_EXPIRY_S)
         self._workshop = Workshop(
             self._scenario,
@@ -121,17 +104,15 @@ class Aggregator:
             self._work,
         )
         self._deeds = self._deed_table()
-        self._guard(self._begin)
+        self._guard(self._go_on)
 
     def crash(self, *, power: bool = False) -> None:
         """End the process, with its machine or without; it is started again some time later."""
         if not self.running:
             return
         self._trace("aggregator crashes", power)
-        self.running = False
+        self._end()
         self.crashes += 1
-        self._life += 1
-        self._stalled_until = 0.0
         if power:
             self.disk.tear()
         self.session.die(power=power)
@@ -141,42 +122,21 @@ class Aggregator:
         """Let the loop come late: what comes meanwhile is read afterwards."""
         if self.running:
             self._stalled_until = self._clock.now + seconds
-            self._clock.at(self._stalled_until, self.guarded(self._wake))
+            self._clock.at(self._stalled_until, self._guarded(self._wake))
 
     def operate(self, event: on.Event) -> None:
         """Do what an operator asks."""
-        if self.running and self._clock.now >= self._stalled_until:
+        if self.running and not self._stalls:
             self._guard(lambda: self._tell(event))
 
-    def guarded(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Make this wait while the loop stands still, and do nothing once this process has ended."""
-        life = self._life
-
-        def run() -> None:
-            if life == self._life and self._clock.now < self._stalled_until:
-                self._clock.at(self._stalled_until, run)
-            elif life == self._life:
-                self._guard(action)
-
-        return run
-
-    def _guard(self, action: Callable[[], None]) -> None:
-        """Run a step of this process, which may be its last."""
-        life = self._life
-        try:
-            action()
-        except PowerCut:
-            self.crash(power=self._clock.chance.random() < 0.5)  # noqa: PLR2004 - as often as not
-        if life == self._life:
-            due = (self.core.next_deadline(), self._uploads.next_deadline())
-            soonest = min((at for at in due if at is not None), default=None)
-            self._alarm.set(None if soonest is None else max(soonest, self._stalled_until))
+    def _due(self) -> tuple[float | None, ...]:
+        return self.core.next_deadline(), self._uploads.next_deadline()
 
     def _work(self) -> bool:
         """Whether work succeeds."""
         return not self._clock.happens(self._troubles().work_fails)
 
-    def _begin(self) -> None:
+    def _go_on(self) -> None:
         run = self.core.run
         keep = run.model.blobs if run and run.model else ()
         self._blobs &= set(keep)
@@ -189,7 +149,7 @@ class Aggregator:
 
     def _fire(self) -> None:
         now = self._clock.now
-        core_due, uploads_due = self.core.next_deadline(), self._uploads.next_deadline()
+        core_due, uploads_due = self._due()
         if core_due is not None and core_due <= now:
             self._tell(on.Tick())
         if uploads_due is not None and uploads_due <= now:
@@ -204,7 +164,7 @@ class Aggregator:
     # -- from the broker -----------------------------------------------------------------------------
 
     def _hear(self, happening: Happening) -> None:
-        if self.running and self._clock.now < self._stalled_until:
+        if self.running and self._stalls:
             self._unread.append(happening)
         elif self.running:
             self._guard(lambda: self._on(happening))
@@ -217,7 +177,7 @@ class Aggregator:
             case broker_events.Acknowledged(ticket, ok, reason):
                 self._publisher.acknowledged(ticket, ok=ok, reason=reason)
             case broker_events.Connected():
-                self._introduce()
+                self._post.introduce()
                 self._publisher.forget()
                 self._tell(on.Connected())
                 for ref in self.ledger.dropped_blobs():
@@ -244,6 +204,8 @@ class Aggregator:
                 self._uploads.chunk(device, transfer, int(index), payload, self._clock.now)
 
     def _read_presence(self, device: str, presence: Presence, *, retained: bool) -> None:
+        if presence.online and not retained:
+            self._uploads.reconnected(device)
         event, now = on.DevicePresence(device, presence, retained), self._clock.now
         truth = "" if presence.online else self._truth(device)
         harmless = self._judge.death_heard(self.core, device, presence, now, truth)
@@ -268,8 +230,8 @@ class Aggregator:
             do.Prepare: self._workshop.prepare,
             do.PublishBlobs: self._publish_blobs,
             do.RetractBlobs: self._retract_blobs,
-            do.Announce: self._announce,
-            do.Send: lambda effect: self._to_device(effect.device, effect.message),
+            do.Announce: self._post.announce,
+            do.Send: lambda effect: self._post.to_device(effect.device, effect.message),
             do.Admit: self._admit,
             do.AnswerFromLedger: self._answer_from_ledger,
             do.DropUploads: lambda effect: self._uploads.drop(effect.run, effect.round, self._clock.now),
@@ -288,31 +250,9 @@ class Aggregator:
 
     def _later(self, between_s: tuple[float, float], action: Callable[[], None]) -> None:
         """Have a child process do something that takes a while."""
-        self._clock.after(self._clock.chance.uniform(*between_s), self.guarded(action))
+        self._clock.after(self._clock.chance.uniform(*between_s), self._guarded(action))
 
     # -- to the broker ---------------------------------------------------------------------------------
-
-    def _introduce(self) -> None:
-        heartbeat_s = self._scenario.heartbeat_s
-        federation = Federation(
-            session=self._number, version="0", heartbeat_s=heartbeat_s, aggregator_key="0" * 64
-        )
-        self.session.publish(self._topics.topic(tree.FEDERATION), federation, retain=True)
-
-    def _announce(self, effect: do.Announce) -> None:
-        asked = effect.assignment
-        if asked is not None and asked.cohort is not None:
-            self._judge.invites(asked.run, asked.round, asked.cohort)
-        self._sequence += 1
-        message = Announcement(session=self._number, sequence=self._sequence, assignment=asked)
-        expiry_s = None if effect.expiry_s is None else max(1, int(effect.expiry_s + 0.999))
-        self.session.publish(self._topics.topic(tree.ROUND), message, retain=True, expiry_s=expiry_s)
-
-    def _to_device(self, device: str, message: Message) -> None:
-        self._trace("to", (device, message))
-        if isinstance(message, Invite):
-            self._judge.invites(message.run, message.round, (device,))
-        self.session.publish(self._topics.topic(tree.INBOX, device=device), message)
 
     def _publish_blobs(self, effect: do.PublishBlobs) -> None:
         missing = set(effect.blobs)
@@ -341,7 +281,7 @@ class Aggregator:
         offer, device = effect.offer, effect.device
         transfer = offer.update.transfer
         outcome, reason = self.ledger.answer(offer.run, offer.round, device, transfer)
-        self._to_device(
+        self._post.to_device(
             device,
             Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome, reason=reason),
         )

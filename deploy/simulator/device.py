@@ -11,10 +11,11 @@ from broker.messages import AgentState, Announcement, Federation, Grant, Invite,
 from broker.session import Will
 from broker.topics import Topics
 from deploy.simulator import scenario as of
-from deploy.simulator.clock import Alarm, Clock
-from deploy.simulator.disk import Disk, PowerCut, SimulatedStore
+from deploy.simulator.clock import Clock
+from deploy.simulator.disk import SimulatedStore
 from deploy.simulator.judge import Judge, require
 from deploy.simulator.network import Broker
+from deploy.simulator.process import Process
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
 from deploy.simulator.trainer import SimulatedTrainer
@@ -31,7 +32,7 @@ DROPPED_OUT_S = (60.0, 300.0)
 HEARD = (tree.FEDERATION, tree.ROUND, tree.INBOX, tree.PRESENCE)
 
 
-class Device:
+class Device(Process):
     """One device; `boot` starts the agent, which `crash` and `leave` end."""
 
     def __init__(
@@ -45,22 +46,17 @@ class Device:
         trace: Callable[[str, object], None],
         troubles: Callable[[], Troubles],
     ) -> None:
+        super().__init__(clock)
         self.about = about
         self._scenario = scenario
-        self._clock = clock
         self._broker = broker
         self._topics = topics
         self._judge = judge
         self._trace = trace
         self._troubles = troubles
-        self._life = 0
         self._lost: set[str] = set()
-        self.disk = Disk(clock)
         self.store = SimulatedStore(self.disk)
-        self.running = False
-        self.crashes = 0
         self._trained_s = 0.0
-        self.cut_off_until = 0.0
         self.connection = ""
         """Of the agent that runs, as the broker gave it last."""
 
@@ -71,9 +67,7 @@ class Device:
         if self.running:
             return
         name = self.about.name
-        self.running = True
-        self._life += 1
-        self._alarm = Alarm(self._clock, self._guarded(self._fire))
+        self._begin()
         birth = Presence(
             online=True, connection=NO_CONNECTION, runtimes=RUNTIMES, examples=self.about.examples
         )
@@ -91,7 +85,7 @@ class Device:
             last_words=lambda connection: Presence(online=False, connection=connection),
             presence=self._topic_of[tree.PRESENCE],
             subscriptions=[self._topics.filter(branch, device=name) for branch in HEARD],
-            reachable=lambda: self._clock.now >= self.cut_off_until,
+            reachable=self._reaches_the_broker,
         )
         self._downloads = Downloads(self.store, self.session, self._topics)
         self._uploads = Uploads(self.store, self.session, self._topics, name)
@@ -119,8 +113,7 @@ class Device:
             self.session.stop(Will(self._topic_of[tree.PRESENCE], b"") if speaks else None)
 
     def _end(self) -> None:
-        self.running = False
-        self._life += 1
+        super()._end()
         self._trainer.stop()
         self._trained_s += self._trainer.worked_s
 
@@ -129,25 +122,8 @@ class Device:
         """Seconds of training, whatever became of them."""
         return self._trained_s + (self._trainer.worked_s if self.running else 0.0)
 
-    def _guarded(self, action: Callable[[], None]) -> Callable[[], None]:
-        life = self._life
-
-        def run() -> None:
-            if life == self._life:
-                self._guard(action)
-
-        return run
-
-    def _guard(self, action: Callable[[], None]) -> None:
-        """Run a step of the agent, which may be its last."""
-        life = self._life
-        try:
-            action()
-        except PowerCut:
-            self.crash(power=self._clock.chance.random() < 0.5)  # noqa: PLR2004 - as often as not
-        if life == self._life:
-            due = (self.core.next_deadline(), self._downloads.next_deadline())
-            self._alarm.set(min((at for at in due if at is not None), default=None))
+    def _due(self) -> tuple[float | None, ...]:
+        return self.core.next_deadline(), self._downloads.next_deadline()
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         self._clock.after(seconds, self._guarded(action))
