@@ -153,3 +153,13 @@ def test_the_owner_pauses_asks_and_resumes(tmp_path: Path, capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "pi-1 does not run"
     assert lines[-1].endswith("state.json is damaged: the agent puts it aside when it starts")
+
+
+def test_a_pause_without_an_end_has_no_seconds_left() -> None:
+    assert Pause().left_s(Clock("boot", 10.0, None)) is None
+
+
+def test_a_pause_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(StorageError, match="cannot be removed"):
+        remove_pause(tmp_path)
