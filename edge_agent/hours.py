@@ -14,9 +14,6 @@ class TimeOfDay(NamedTuple):
     hour: int
     minute: int
 
-    def __str__(self) -> str:
-        return f"{self.hour:02}:{self.minute:02}"
-
 
 def _not_empty(span: str) -> str:
     begin, _, end = span.partition("-")
