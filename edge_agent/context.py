@@ -206,8 +206,8 @@ class Context:
         self.say_report(Report(run=what.run, round=what.round, declined=reason, detail=detail[:MAX_DETAIL]))
 
     def decline(self, assignment: Assignment, reason: DeclineReason, detail: str) -> None:
-        """Take no part in a round any more, and say why; the work in hand is dropped."""
-        self.duty.declined = key_of(assignment)
+        """Take no part in this phase of a round any more, and say why; the work in hand is dropped."""
+        self.duty.declined = key_of(assignment), assignment.phase
         self.say_declined(assignment, reason, detail)
         if self.work is not None:
             self.drop_work(IDLE)

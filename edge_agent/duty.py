@@ -22,7 +22,8 @@ class Duty:
         """Session and sequence of the newest announcement since we started."""
         self.announced: Assignment | None = None
         self.invited: RoundKey | None = None
-        self.declined: RoundKey | None = None
+        self.declined: tuple[RoundKey, AssignmentPhase] | None = None
+        """Whose training failed may still evaluate: both are waited for."""
 
     @property
     def key(self) -> RoundKey | None:
@@ -45,7 +46,7 @@ class Duty:
         if asked is None or asked.phase not in SETTLED:
             return None
         key = key_of(asked)
-        if key in {self.declined, getattr(kept, SETTLED[asked.phase])}:
+        if key == getattr(kept, SETTLED[asked.phase]) or self.declined == (key, asked.phase):
             return None
         ours = asked.cohort is None or self._device in asked.cohort or self.invited == key
         return asked if ours else None

@@ -96,7 +96,7 @@ def test_what_the_trainer_cannot_do_is_declined_with_its_reason(world: World) ->
     (report,) = cast("list[Report]", world.said(topics.REPORT))
     assert (report.declined, len(report.detail)) == (DeclineReason.CONTRACT, 300)
     assert world.state() == "idle"
-    world.tell(announcement(2, assignment()), announcement(3, assignment(1, "evaluating")))
+    world.tell(announcement(2, assignment()))
     assert world.state() == "idle"
 
 
@@ -187,6 +187,20 @@ def test_a_trainer_that_dies_is_tried_once_more_and_then_the_round_is_declined(w
     world.tell(events.Fetched(PROGRAM.digest), events.Fetched(THETA.digest))
     world.tell(events.TrainerDied(world.job(), "SIGKILL"))
     assert world.state() == "training"
+
+
+def test_who_declined_the_training_is_waited_for_when_the_round_is_evaluated_and_evaluates(
+    world: World,
+) -> None:
+    world.tell(events.TrainingFailed(world.begin_training(), DeclineReason.TRAINING_FAILED, "NaN"))
+    world.tell(announcement(2, None), announcement(3, assignment(1, "evaluating")))
+    world.tell(events.Fetched(PROGRAM.digest), events.Fetched(NEW_THETA.digest))
+    assert world.state() == "evaluating"
+    world.tell(events.TrainingFailed(world.job(), DeclineReason.DATA, "gone"))
+    (report,) = cast("list[Report]", world.said(topics.REPORT))
+    assert (report.round, report.declined) == (1, DeclineReason.DATA)
+    world.tell(announcement(4, assignment(1, "evaluating")))
+    assert (world.state(), world.said(topics.REPORT)) == ("idle", [])
 
 
 def test_a_blob_that_arrived_wrong_is_fetched_again_after_a_while(world: World) -> None:
