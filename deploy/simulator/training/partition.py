@@ -38,9 +38,9 @@ def dirichlet(labels: Labels, devices: int, alpha: float, random: np.random.Gene
     """About as many for each device, in proportions of labels of its own.
 
     A device draws its proportions from Dir(alpha p), with p the labels' parts in the data, and then its
-    examples, of which none comes back; labels that have run out are left out of the proportions. Small
-    alphas give devices of one label, large ones devices like the data. From Hsu et al. 2019,
-    https://arxiv.org/abs/1909.06335, section 2.
+    examples, of which none comes back; labels that have run out are left out of the proportions, and where
+    those have no others, what is left is taken as it comes. Small alphas give devices of one label, large
+    ones devices like the data. From Hsu et al. 2019, https://arxiv.org/abs/1909.06335, section 2.
     """
     rows = _rows_by_label(labels, random)
     left = np.array([len(part) for part in rows], np.int64)

@@ -75,10 +75,10 @@ class Shares:
     ) -> None:
         """Read the data; raises ConfigError, DataError."""
         settings = source.settings(contract, partition.column)
+        values = None if partition.column is None else _values(settings, partition.column)
         self._examples = load(settings, contract)
         self._classes = contract.classes
         self._partition, self._devices = partition, devices
-        values = None if partition.column is None else _values(settings, partition.column)
         labels = None if contract.classes is None else self._examples.y
         self._material = Material(len(self._examples.x), labels, values)
 
@@ -99,7 +99,7 @@ class Shares:
 
 def name_of(number: int) -> str:
     """The id of the device with this number, from 1: its seeds follow from it."""
-    return f"device-{number:04}"
+    return f"pi-{number}"
 
 
 def _count(labels: NDArray[Any], classes: Sequence[str] | None) -> dict[str, int]:
