@@ -1,6 +1,5 @@
 """Data as an agent's settings describe it, cut among devices: a file for each."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from deploy.simulator.training.partition import Material, Partition, Rows
 from edge_agent.data import npz, table
 from edge_agent.data.counts import label_counts
 from edge_agent.data.examples import Examples
+from edge_agent.data.kind import header, source_of
 from edge_agent.data.settings import CsvSettings, DataSettings, NpzSettings
 from edge_agent.data.source import load
-from edge_agent.try_program import source_of
 from host.errors import ConfigError, DataError
 from host.settings import load_settings
 
@@ -51,7 +50,9 @@ class Source:
         if self.target is not None and not isinstance(found, CsvSettings):
             raise ConfigError(f"--target {self.target}: {found.path} is no CSV file, and has no columns")
         if isinstance(found, CsvSettings) and found.columns is None and column is not None:
-            inputs = tuple(name for name in _header(found) if name not in (found.target, column))
+            inputs = tuple(
+                name for name in header(found.path, found.delimiter) if name not in (found.target, column)
+            )
             return found.model_copy(update={"columns": inputs or None})
         return found
 
@@ -119,8 +120,3 @@ def _values(settings: DataSettings, column: str) -> NDArray[Any]:
                 return values
             raise DataError(f"{settings.path}: array {column!r} has {values.ndim} dimensions, not one")
     raise ConfigError(f"--partition column:{column}: {settings.path} has no columns; a .csv or .npz file has")
-
-
-def _header(settings: CsvSettings) -> Sequence[str]:
-    with settings.path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader([file.readline(1 << 16)], delimiter=settings.delimiter), [])
