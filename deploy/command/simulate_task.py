@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from aggregator.stopping import StopRule
 from broker.messages import SettingValue
 from deploy.command.remote import parse_changes
 from deploy.command.results import quieten_tensorflow
+from deploy.local.processes import end_as_by_ctrl_c
 from deploy.simulator.training.comparison import Comparison, Plan, compare
 from deploy.simulator.training.partition import Partition
 from deploy.simulator.training.report import document, plot, table, write_csv
@@ -132,7 +134,10 @@ def simulate_task(given: Mapping[str, Any], chosen: set[str]) -> None:
         processes=given["processes"] or os.cpu_count() or 1,
     )
     rule = _rule(given["reach"], plan.settings.values())
+    _check_writable(given["csv"], given["plot"])
     quieten_tensorflow()
+    # Files and processes go away with us.
+    end_as_by_ctrl_c()
     found = _watched(plan)
     if given["csv"] is not None:
         write_csv(found, given["csv"])
@@ -181,6 +186,15 @@ def _rule(text: str | None, settings: Collection[RunSettings]) -> StopRule | Non
         return None if text is None else StopRule.parse(text)
     except ValueError as error:
         raise ConfigError(f"--reach {text}: {error}") from None
+
+
+def _check_writable(table: Path | None, picture: Path | None) -> None:
+    """Before hours of training, not after."""
+    for path in filter(None, (table, picture)):
+        if not path.parent.is_dir() or path.is_dir():
+            raise ConfigError(f"{path}: cannot be written: give a file in a folder that is there")
+    if picture is not None and find_spec("matplotlib") is None:
+        raise ConfigError("--plot takes matplotlib: pip install 'midge[demo]'")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -129,6 +129,7 @@ def test_without_settings_files_there_is_one_row_by_the_name_of_the_task(
         pytest.param(["--compare", "absent.toml"], "absent.toml: cannot be read", id="no file"),
         pytest.param(["--compare", "plain.toml", "plain.toml"], "give these different names", id="one name"),
         pytest.param(["--set", "epoch=3"], "did you mean epochs?", id="no setting"),
+        pytest.param(["--csv", "absent/rounds.csv"], "absent/rounds.csv: cannot be written", id="no folder"),
         pytest.param(["--target-column", "kind"], "no CSV file", id="no table"),
     ],
 )

@@ -36,12 +36,16 @@ def run(pools: tuple[Pool, Pool], tmp_path: Path) -> Run:
     worker, trainers = pools
     write_examples(tmp_path / "blobs.npz", 240, seed=1)
 
-    def finish(dropout: float = 0.0, task: Path = TASK, **given: object) -> RunResult:
+    def finish(
+        dropout: float = 0.0, task: Path = TASK, without_data: str | None = None, **given: object
+    ) -> RunResult:
         settings = RunSettings.model_validate({"rounds": 3, "batch_size": 16} | given)
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         built = build(task, settings, folder / "run", worker)
         source = Source(tmp_path / "blobs.npz")
         shares = Shares(source, Partition.parse("labels:2"), 6, built.contract).write(0, folder / "shares")
+        if without_data is not None:
+            (folder / "shares" / f"{without_data}.npz").unlink()
         devices = Devices(shares, built, folder, trainers)
         return Federation(built, settings, devices, dropout, worker).run(lambda _: None)
 
@@ -88,6 +92,13 @@ def test_an_abandoned_round_leaves_the_model_as_it_was(run: Run) -> None:
     start = run(max_norm=1e-9, rounds=1, abandoned_limit=1)
     assert start.rounds[0].reason.endswith("is rejected: norm-too-large")
     assert start.theta == run(max_norm=1e-9, rounds=5, abandoned_limit=4).theta != run(rounds=1).theta
+
+
+def test_a_device_whose_data_will_not_do_is_replaced_by_a_spare_one_and_not_selected_again(run: Run) -> None:
+    result = run(without_data="pi-2", target=5, over_selection=1.2)
+    assert [(one.participants, one.accepted) for one in result.rounds] == [(6, 5), (5, 5), (5, 5)]
+    alone = run(without_data="pi-2", quorum=6, abandoned_limit=1)
+    assert alone.rounds[0].reason.startswith("5 of at least 6 updates; pi-2 declines, data: ")
 
 
 def test_a_strategy_and_an_initial_model_are_those_of_the_settings(run: Run, tmp_path: Path) -> None:
