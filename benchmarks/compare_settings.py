@@ -22,7 +22,7 @@ from deploy.simulator.training.partition import Partition
 from deploy.simulator.training.report import document, table
 from deploy.simulator.training.shares import Source
 
-RULE = StopRule.parse("accuracy >= 0.97")
+RULE = StopRule.parse("accuracy >= 0.8")
 TASK = """
 import keras
 from edge_agent.data.settings import IdxSettings
