@@ -1,6 +1,5 @@
 """`midge-agent try PROGRAM DATA`: train a program on data that is here, without any broker."""
 
-import csv
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,8 @@ from broker.litert import LiteRTBody
 from broker.messages import MAX_PROGRAM_BYTES, TrainingSettings
 from broker.program import Program
 from edge_agent.data.examples import MAX_LABELS
-from edge_agent.data.settings import (
-    CsvSettings,
-    DataSettings,
-    IdxSettings,
-    ImageFolderSettings,
-    NpzSettings,
-)
+from edge_agent.data.kind import source_of
+from edge_agent.data.settings import DataSettings
 from edge_agent.data.source import inspect, load
 from edge_agent.data.split import Split, split
 from edge_agent.runtimes.base import MetricSums
@@ -84,21 +78,6 @@ def _train(
     out.write(f"after    {_told(runtime.evaluate(trained.theta, examples.validation))}\n")
     out.write(f"speed    {rate:.0f} examples/s\n")
     out.write(f"memory   {_peak_bytes() / 1e6:.0f} MB at most\n")
-
-
-def source_of(path: Path, *, colour: bool, target: str | None = None) -> DataSettings:
-    """Tell a data source's kind by what lies at `path`; raises DataError when that is nothing known."""
-    if path.suffix == ".npz":
-        return NpzSettings(path=path)
-    if path.suffix == ".csv":
-        return CsvSettings(path=path, target=target or _last_column(path))
-    if any(path.glob("*-ubyte*")):
-        return IdxSettings(path=path)
-    if path.is_dir():
-        return ImageFolderSettings(path=path, mode="RGB" if colour else "L")
-    raise DataError(
-        f"{path}: is no .npz or .csv file, no folder of IDX files and no folder of images; give one of these"
-    )
 
 
 def contract_of(body: LiteRTBody, source: DataSettings) -> DataContract:
@@ -165,14 +144,6 @@ def _read(path: Path, limit: int) -> bytes:
             return file.read(limit + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; check the path") from None
-
-
-def _last_column(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader([file.readline(1 << 16)]), [""])[-1]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: its header cannot be read: {error}") from None
 
 
 def _peak_bytes() -> int:

@@ -12,6 +12,9 @@ with stderr_closed():
     import keras
     import tensorflow as tf
 
+# Nor that a process which builds one task after the other traces each anew.
+tf.get_logger().setLevel("ERROR")
+
 __all__ = ["be_deterministic", "keras"]
 
 

@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aggregator.run_settings import read_run_settings
+from deploy.command.simulate_task import or_trains
 from deploy.simulator.outcome import Outcome, look_at
 from deploy.simulator.scenario import Troubles, fleet
 from deploy.simulator.world import World
@@ -19,7 +20,7 @@ MAX_DEVICES = 4096
 
 def add_to(app: typer.Typer) -> None:
     """Make this verb part of the command."""
-    app.command("simulate")(simulate)
+    app.command("simulate")(or_trains(simulate))
 
 
 def simulate(  # noqa: PLR0913 - each is an option

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deploy.simulator.training.partition import chance_of, iid
 from edge_agent.data.examples import Examples
 from host.errors import ConfigError, DataError
 
 LACKING = ((1, 3, 7), (2, 5, 8), (4, 6, 9))
 NAMES = string.ascii_lowercase
-SHARE_STREAM = 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def share_out(pool: Examples, devices: int, seed: int, folder: Path) -> list[Sha
         raise ConfigError(f"--devices {devices}: from 1 to {len(NAMES)} devices can be shown")
     folder.mkdir(parents=True, exist_ok=True)
     shares = []
-    for index, part in enumerate(deal(len(pool.y), devices, seed)):
+    for index, part in enumerate(iid(len(pool.y), devices, chance_of(seed))):
         lacking = LACKING[index % len(LACKING)]
         kept = part[~np.isin(pool.y[part], lacking)]
         if not len(kept):
@@ -45,12 +44,6 @@ def share_out(pool: Examples, devices: int, seed: int, folder: Path) -> list[Sha
         write_examples(path, Examples(pool.x[kept], pool.y[kept]))
         shares.append(Share(NAMES[index], lacking, path, len(kept)))
     return shares
-
-
-def deal(examples: int, devices: int, seed: int) -> list[NDArray[np.int64]]:
-    """Rows by chance, about as many for each device."""
-    order = np.random.default_rng([seed, SHARE_STREAM]).permutation(examples)
-    return np.array_split(order, devices)
 
 
 def write_examples(path: Path, examples: Examples) -> None:

@@ -11,10 +11,11 @@ from aggregator.ledger import Ledger
 from broker.messages import SettingValue
 from broker.monitor import means
 from deploy.demo.lessons import mnist
-from deploy.demo.shares import deal, write_examples
+from deploy.demo.shares import write_examples
 from deploy.local.folder import FleetFolder
 from deploy.local.screen import Screen
 from deploy.results.plots import Panel, curve, plot_panels
+from deploy.simulator.training.partition import chance_of, iid
 from edge_agent.data.examples import Examples
 from edge_agent.data.settings import NpzSettings
 from examples.harness import Example, Order, Result, history_of, local_fleet, spread
@@ -86,7 +87,7 @@ def _share_out(order: Order, root: Path) -> dict[str, tuple[Path, int]]:
     shutil.copyfile(Path(__file__).with_name("task.py"), root / "task.py")
     write_examples(root / "test.npz", pool.test)
     shares = {}
-    for number, rows in enumerate(deal(len(pool.training.y), DEVICES, order.seed)):
+    for number, rows in enumerate(iid(len(pool.training.y), DEVICES, chance_of(order.seed))):
         name = f"pi-{number}"
         path = root / "data" / f"{name}.npz"
         write_examples(path, Examples(pool.training.x[rows], pool.training.y[rows]))

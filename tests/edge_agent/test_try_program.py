@@ -15,8 +15,9 @@ from aggregator.keras.litert.export import export_litert
 from aggregator.keras.weights import layout_of, theta_of
 from broker.layout import Layout
 from broker.program import Program
+from edge_agent.data.kind import source_of
 from edge_agent.main import main
-from edge_agent.try_program import Trial, random_theta, source_of, try_program
+from edge_agent.try_program import Trial, random_theta, try_program
 from host.errors import ConfigError, DataError
 from host.exits import ExitCode
 
