@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -16,6 +18,7 @@ from host.errors import ChildError
 
 SOURCES = Path(__file__).parents[2]
 STOP_S = 10.0
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TAIL_LINES = 12
 TAIL_BYTES = 8192
 # They are many on few cores; and TensorFlow's remarks on the processor are no news.
@@ -53,13 +56,15 @@ class Processes:
 
     def service(self, name: str, module: str, *arguments: str) -> None:
         """Start a process that is to run until it is stopped."""
-        self._services[name] = self._start(module, arguments, self._log(name), self._log(name))
+        with _uninterrupted():
+            self._services[name] = self._start(module, arguments, self._log(name), self._log(name))
 
     def job(self, name: str, module: str, *arguments: str) -> Job:
         """Start a process that does one thing."""
         output = self._logs / f"{name}.out"
-        job = Job(name, self._start(module, arguments, output, self._log(name)), output, self._log(name))
-        self._jobs.append(job)
+        with _uninterrupted():
+            job = Job(name, self._start(module, arguments, output, self._log(name)), output, self._log(name))
+            self._jobs.append(job)
         return job
 
     def check(self) -> None:
@@ -119,6 +124,23 @@ def end_as_by_ctrl_c() -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C wait: a process that is started and not noted yet would be left running."""
+    caught: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, lambda got, _: caught.append(got)) for number in ENDING}
+    else:
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in caught:
+            signal.raise_signal(number)
 
 
 def _tied_to_us() -> list[str]:

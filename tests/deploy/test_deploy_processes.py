@@ -1,4 +1,6 @@
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -99,3 +101,22 @@ def test_an_error_in_the_block_ends_everything_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert not is_alive(started[0].process.pid)
+
+
+def test_ctrl_c_while_a_process_starts_leaves_it_noted_and_so_stopped(
+    tmp_path: Path,
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(Processes):
+        def _start(
+            self, module: str, arguments: tuple[str, ...], output: Path, log: Path
+        ) -> subprocess.Popen[bytes]:
+            started.append(super()._start(module, arguments, output, log))
+            signal.raise_signal(signal.SIGINT)
+            return started[-1]
+
+    with pytest.raises(KeyboardInterrupt), Interrupted(tmp_path) as processes:
+        processes.job("stubborn", "stubborn")
+    assert started[0].returncode is not None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
