@@ -139,8 +139,8 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in caught:
-            signal.raise_signal(number)
+        for one in caught:
+            signal.raise_signal(one)
 
 
 def _tied_to_us() -> list[str]:
