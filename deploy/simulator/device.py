@@ -13,7 +13,8 @@ from broker.topics import Topics
 from deploy.simulator import scenario as of
 from deploy.simulator.clock import Clock
 from deploy.simulator.disk import SimulatedStore
-from deploy.simulator.judge import Judge, require
+from deploy.simulator.fates import require
+from deploy.simulator.judge import Judge
 from deploy.simulator.network import Broker
 from deploy.simulator.process import Process
 from deploy.simulator.scenario import Scenario, Troubles
@@ -21,6 +22,7 @@ from deploy.simulator.session import Delivered, Happening, SimulatedSession
 from deploy.simulator.trainer import SimulatedTrainer
 from edge_agent import effects as do
 from edge_agent import events as on
+from edge_agent.availability import CALM_S, Hindrance
 from edge_agent.downloads import Downloads
 from edge_agent.lifecycle import Lifecycle
 from edge_agent.uploads import Uploads
@@ -29,6 +31,8 @@ RUNTIMES = ("litert",)
 NO_CONNECTION = "0" * 16
 DOWN_S = (1.0, 30.0)
 DROPPED_OUT_S = (60.0, 300.0)
+JUDGES_EVERY_S = 5.0
+FORGOTTEN_S = CALM_S + 2 * JUDGES_EVERY_S
 HEARD = (tree.FEDERATION, tree.ROUND, tree.INBOX, tree.PRESENCE)
 
 
@@ -57,6 +61,8 @@ class Device(Process):
         self._lost: set[str] = set()
         self.store = SimulatedStore(self.disk)
         self._trained_s = 0.0
+        self._hindrance: Hindrance | None = None
+        self._calm_at = 0.0
         self.connection = ""
         """Of the agent that runs, as the broker gave it last."""
 
@@ -92,6 +98,8 @@ class Device(Process):
         self._trainer = SimulatedTrainer(self.about, self._clock, self.store, self._later, self._tell)
         self._deeds = self._deed_table()
         self.session.start()
+        if self._hindrance is not None:
+            self._guard(self._look_at_conditions)
 
     def crash(self, *, power: bool, down_s: tuple[float, float] = DOWN_S) -> None:
         """End the agent, with its machine or without; it is started again some time later."""
@@ -111,6 +119,27 @@ class Device(Process):
             speaks = self.core.state is not AgentState.DISPLACED
             self._end()
             self.session.stop(Will(self._topic_of[tree.PRESENCE], b"") if speaks else None)
+
+    def hinder(self, hindrance: Hindrance, until: float) -> None:
+        """Let the device be unfit for work for some time, as a hot or a busy one is."""
+        self._hindrance, self._calm_at = hindrance, until
+        if self.running:
+            self._guard(self._look_at_conditions)
+
+    def calm(self) -> None:
+        """Let nothing hinder the device any more."""
+        self._calm_at = min(self._calm_at, self._clock.now)
+
+    def _look_at_conditions(self) -> None:
+        """Judge them every few seconds, until it is told that nothing hinders."""
+        if self._hindrance is None:
+            return
+        found = self._hindrance if self._clock.now < self._calm_at else None
+        self._tell(on.AvailabilityJudged(found))
+        if self._clock.now < self._calm_at + FORGOTTEN_S:
+            self._later(JUDGES_EVERY_S, self._look_at_conditions)
+        else:
+            self._hindrance = None
 
     def _end(self) -> None:
         super()._end()

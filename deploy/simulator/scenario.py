@@ -32,7 +32,11 @@ class Troubles:
     partition_s: float = 0.0
     site_away_s: float = 0.0
     device_away_s: float = 0.0
+    device_unfit_s: float = 0.0
+    """A device says that it is not available, for instance too hot."""
     aggregator_dies_s: float = 0.0
+    disk_full_s: float = 0.0
+    """The aggregator's disk is full for a while."""
     aggregator_stalls_s: float = 0.0
     broker_restarts_s: float = 0.0
     operator_pauses_s: float = 0.0
@@ -79,18 +83,7 @@ def chaos(seed: int) -> Scenario:
     """A small fleet and a short run on which everything goes wrong for some minutes, drawn from the seed."""
     chance = Random(seed)  # noqa: S311 - a simulation must be repeatable
     devices = tuple(_any_device(chance, number) for number in range(chance.randint(2, 5)))
-    settings = RunSettings(
-        seed=seed,
-        rounds=chance.randint(1, 3),
-        min_devices=chance.randint(1, 2),
-        target=chance.choice([None, 2, 3]),
-        quorum=chance.choice([None, 1, 2]),
-        over_selection=chance.choice([1.0, 1.5]),
-        deadline_s=chance.choice([45.0, 60.0, 120.0]),
-        evaluation_deadline_s=chance.choice([10.0, 30.0]),
-        federated_evaluation=chance.random() < 0.5,  # noqa: PLR2004 - as often as not
-        abandoned_limit=chance.randint(2, 4),
-    )
+    settings = _any_settings(chance, seed)
     rounds_s = settings.rounds * (settings.deadline_s + settings.evaluation_deadline_s)
     return Scenario(
         seed=seed,
@@ -136,6 +129,26 @@ def fleet(
     )
 
 
+def _any_settings(chance: Random, seed: int) -> RunSettings:
+    return RunSettings(
+        seed=seed,
+        rounds=chance.randint(1, 3),
+        min_devices=chance.randint(1, 2),
+        target=chance.choice([None, 2, 3]),
+        quorum=chance.choice([None, 1, 2]),
+        over_selection=chance.choice([1.0, 1.5]),
+        min_over_selection=chance.choice([None, 1.0]),
+        deadline_s=chance.choice([45.0, 60.0, 120.0]),
+        min_deadline_s=chance.choice([None, 15.0]),
+        straggler_factor=chance.choice([None, 1.5, 3.0]),
+        grace_s=chance.choice([0.0, 10.0, 30.0]),
+        late=chance.choice(["discard", "carry"]),
+        evaluation_deadline_s=chance.choice([10.0, 30.0]),
+        federated_evaluation=chance.random() < 0.5,  # noqa: PLR2004 - as often as not
+        abandoned_limit=chance.randint(2, 4),
+    )
+
+
 def _any_device(chance: Random, number: int) -> Device:
     line = Line(
         up=chance.choice([2e4, 1e5, 1e6]),
@@ -173,8 +186,10 @@ def _any_troubles(chance: Random) -> Troubles:
         partition_s=maybe(60.0),
         site_away_s=maybe(150.0),
         device_away_s=maybe(40.0, 120.0),
+        device_unfit_s=maybe(30.0, 100.0),
         aggregator_dies_s=maybe(30.0, 90.0),
         aggregator_stalls_s=maybe(100.0),
+        disk_full_s=maybe(100.0),
         broker_restarts_s=maybe(60.0, 150.0),
         operator_pauses_s=maybe(150.0),
         operator_stops_s=maybe(0.0, 200.0),

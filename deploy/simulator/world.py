@@ -16,7 +16,8 @@ from deploy.simulator.aggregator import UNIX_S, Aggregator
 from deploy.simulator.clock import Clock
 from deploy.simulator.device import Device
 from deploy.simulator.disk import Disk
-from deploy.simulator.judge import Judge, ViolationError, require
+from deploy.simulator.fates import ViolationError, require
+from deploy.simulator.judge import Judge
 from deploy.simulator.network import Broker, Weather
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.trouble import Troublemaker
@@ -162,9 +163,10 @@ class World:
         self.weather.jitter_s = self.weather.lost = self.weather.duplicated = self.weather.ghosts = 0.0
         for disk in self._disks():
             disk.cuts = disk.rot = 0.0
-        self.aggregator.cut_off_until = 0.0
+        self.aggregator.cut_off_until = self.aggregator.disk.full_until = 0.0
         for device in self.devices.values():
             device.cut_off_until = 0.0
+            device.calm()
         self.broker.start()
         self.aggregator.boot()
         for device in self.devices.values():
