@@ -30,7 +30,6 @@ from edge_agent.uploads import Uploads
 RUNTIMES = ("litert",)
 NO_CONNECTION = "0" * 16
 DOWN_S = (1.0, 30.0)
-DROPPED_OUT_S = (60.0, 300.0)
 JUDGES_EVERY_S = 5.0
 FORGOTTEN_S = CALM_S + 2 * JUDGES_EVERY_S
 HEARD = (tree.FEDERATION, tree.ROUND, tree.INBOX, tree.PRESENCE)
@@ -256,8 +255,9 @@ class Device(Process):
         troubles = self._troubles()
         seconds = self._trainer.start(job, troubles, self._scenario.parameters)
         if isinstance(job, do.Train) and self._clock.happens(troubles.dropout):
-            self._later(self._clock.chance.uniform(0, seconds), self._drop_out)
+            self._later(self._clock.chance.uniform(0, seconds), lambda: self._drop_out(job.job))
 
-    def _drop_out(self) -> None:
-        if self._troubles().dropout:
-            self.crash(power=True, down_s=DROPPED_OUT_S)
+    def _drop_out(self, job: int) -> None:
+        troubles = self._troubles()
+        if troubles.dropout and self._trainer.job == job:
+            self.crash(power=True, down_s=troubles.dropout_s)

@@ -27,7 +27,8 @@ class Troubles:
     clock_is_wrong: float = 0.0
     """Of the aggregator's starts, those before the machine knows what time it is."""
     dropout: float = 0.0
-    """Of trainings, those that end with the device's power, which comes back some minutes later."""
+    """Of trainings, those that end with the device's power, which comes back after `dropout_s`."""
+    dropout_s: tuple[float, float] = (60.0, 300.0)
     link_cut_s: float = 0.0
     partition_s: float = 0.0
     site_away_s: float = 0.0
