@@ -19,6 +19,7 @@ from deploy.simulator.network import Broker
 from deploy.simulator.process import Process
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
+from deploy.simulator.timeline import Timeline, doing
 from deploy.simulator.trainer import SimulatedTrainer
 from edge_agent import effects as do
 from edge_agent import events as on
@@ -60,6 +61,10 @@ class Device(Process):
         self._lost: set[str] = set()
         self.store = SimulatedStore(self.disk)
         self._trained_s = 0.0
+        self.dark_until = 0.0
+        """When its place has power again."""
+        self.timeline: Timeline | None = None
+        self._sending = False
         self._hindrance: Hindrance | None = None
         self._calm_at = 0.0
         self.connection = ""
@@ -69,6 +74,9 @@ class Device(Process):
 
     def boot(self) -> None:
         """Start the agent on what the disk holds."""
+        if self._clock.now < self.dark_until:
+            self._clock.at(self.dark_until, self.boot)
+            return
         if self.running:
             return
         name = self.about.name
@@ -144,6 +152,16 @@ class Device(Process):
         super()._end()
         self._trainer.stop()
         self._trained_s += self._trainer.worked_s
+        self._sending = False
+        self._show()
+
+    def _show(self) -> None:
+        """Have it noted what the device does now, if somebody draws it."""
+        if self.timeline is None:
+            return
+        state = self.core.state if self.running else None
+        what = doing(state, connected=self.running and self.session.connected, sending=self._sending)
+        self.timeline.note(self.about.name, what, self._clock.now)
 
     @property
     def trained_s(self) -> float:
@@ -213,6 +231,8 @@ class Device(Process):
             require(self.core.state is not AgentState.DISPLACED, f"{self.about.name} displaced itself")
             for effect in effects:
                 waiting.extend(self._deeds[type(effect)](effect) or ())
+        self._sending &= self.core.state is AgentState.UPLOADING
+        self._show()
 
     def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], Iterable[on.Event] | None]]:
         return {
@@ -223,7 +243,7 @@ class Device(Process):
             do.Train: self._start,
             do.Evaluate: self._start,
             do.StopTraining: lambda _: self._trainer.stop(),
-            do.SendChunks: lambda effect: self._uploads.send(effect.update, effect.indexes),
+            do.SendChunks: self._send,
             do.DeleteUpdate: self._delete_update,
             do.Log: lambda _: None,
             do.Reject: lambda _: None,
@@ -239,6 +259,10 @@ class Device(Process):
     def _persist(self, effect: do.Persist) -> None:
         self.store.save(effect.snapshot)
         self._judge.keeps(self.about.name, effect.snapshot)
+
+    def _send(self, effect: do.SendChunks) -> Iterable[on.Event]:
+        self._sending = True
+        return self._uploads.send(effect.update, effect.indexes)
 
     def _delete_update(self, effect: do.DeleteUpdate) -> None:
         lost = effect.transfer in self._lost

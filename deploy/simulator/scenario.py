@@ -54,7 +54,7 @@ class Device:
     examples: int
     site: int = 0
     awake: tuple[float, float] = (0.0, 1.0)
-    """The part of each day in which it has power."""
+    """From when to when it has power, in days; above 1 it is the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ SITES = 2
 SPREAD = 0.3
 """Of training times: the standard deviation of their logarithm; one device in twenty is 1.6 times slower."""
 LONGEST_ROUNDS = 20
+DAY_S = 86_400.0
 
 
 def chaos(seed: int) -> Scenario:
@@ -105,8 +106,13 @@ def fleet(
     training_s: float,
     parameters: int,
     sites: int = 1,
+    awake: float = 1.0,
+    day_s: float = DAY_S,
 ) -> Scenario:
-    """A fleet for whose operator rounds are tried out: some devices are slow, some have thin lines."""
+    """A fleet for whose operator rounds are tried out: some devices are slow, some have thin lines.
+
+    Devices have power for the part `awake` of each day; days begin one after the other, site by site.
+    """
     chance = Random(settings.seed)  # noqa: S311 - a simulation must be repeatable
     devices = tuple(
         Device(
@@ -115,16 +121,19 @@ def fleet(
             training_s=training_s * chance.lognormvariate(0, SPREAD),
             examples=chance.randint(100, 1000),
             site=number % sites,
+            awake=(0.0, 1.0) if awake >= 1 else (number % sites / sites, number % sites / sites + awake),
         )
         for number in range(count)
     )
+    round_s = settings.deadline_s + settings.evaluation_deadline_s
     return Scenario(
         seed=settings.seed,
         devices=devices,
         settings=settings,
         troubles=troubles,
         heals_at=math.inf,
-        within_s=LONGEST_ROUNDS * settings.rounds * (settings.deadline_s + settings.evaluation_deadline_s),
+        within_s=LONGEST_ROUNDS * settings.rounds * round_s / awake + day_s,
+        day_s=day_s,
         chunk_bytes=96 << 10,
         parameters=parameters,
     )

@@ -134,19 +134,18 @@ class Troublemaker:
     def _sleep(self, device: Device) -> None:
         """Have the device's power follow the sun, until all is well."""
         day_s, (wakes, sleeps) = self._scenario.day_s, device.about.awake
-
-        def day() -> None:
-            if self._clock.now < self._scenario.heals_at:
-                device.boot()
-                self._clock.after((sleeps - wakes) * day_s, night)
+        dark_s = (1 - sleeps + wakes) * day_s
 
         def night() -> None:
             if self._clock.now < self._scenario.heals_at:
-                dark_s = (1 - sleeps + wakes) * day_s
+                device.dark_until = self._clock.now + dark_s
                 device.crash(power=True, down_s=(dark_s, dark_s))
-                self._clock.after(dark_s, day)
+                self._clock.after(day_s, night)
 
-        self._clock.after(wakes * day_s, day)
+        begun_s = (sleeps % 1.0) * day_s - day_s
+        if begun_s + dark_s > 0:
+            device.dark_until = begun_s + dark_s
+        self._clock.after(begun_s + day_s, night)
 
     def _save(self) -> None:
         self._clock.after(BROKER_SAVES_S, self._save)

@@ -20,6 +20,7 @@ from deploy.simulator.fates import ViolationError, require
 from deploy.simulator.judge import Judge
 from deploy.simulator.network import Broker, Weather
 from deploy.simulator.scenario import Scenario, Troubles
+from deploy.simulator.timeline import Doing, Timeline
 from deploy.simulator.trouble import Troublemaker
 
 TASK = "task"
@@ -118,6 +119,14 @@ class World:
             self.until(self.clock.now + SETTLES_S)
             self._look_at_the_end()
 
+    def watch(self) -> Timeline:
+        """Have it noted what each device does when, from now on."""
+        timeline = Timeline()
+        for name, device in self.devices.items():
+            device.timeline = timeline
+            timeline.note(name, Doing.AWAY, self.clock.now)
+        return timeline
+
     def run_in_trouble(self, look: Callable[[], None]) -> None:
         """Let one run take as long as it takes, with trouble to its end; `look` is called now and then."""
         with self._named():
@@ -165,7 +174,7 @@ class World:
             disk.cuts = disk.rot = 0.0
         self.aggregator.cut_off_until = self.aggregator.disk.full_until = 0.0
         for device in self.devices.values():
-            device.cut_off_until = 0.0
+            device.cut_off_until = device.dark_until = 0.0
             device.calm()
         self.broker.start()
         self.aggregator.boot()
