@@ -17,6 +17,7 @@ from deploy.simulator.outcome import Outcome, look_at, rounds_of
 from deploy.simulator.plot import SIZE_INCHES, draw
 from deploy.simulator.scenario import DAY_S, Scenario, Troubles, fleet
 from deploy.simulator.world import World
+from host.errors import ConfigError
 
 MAX_DEVICES = 4096
 USUAL = {"federated_evaluation": False, "abandoned_limit": 1000}
@@ -44,6 +45,7 @@ Parameters = Annotated[int, typer.Option(min=1, help="Of the model, 4 bytes each
 UploadsAtATime = Annotated[int, typer.Option(min=1, max=256, help="As in the aggregator's settings.")]
 Sites = Annotated[int, typer.Option(min=1, help="Places at which the devices stand.")]
 SiteOutageS = Annotated[float, typer.Option(min=0.0, help="Mean time between failures of a site; 0: none.")]
+SiteDownS = Annotated[float, typer.Option(min=1.0, help="How long such a failure lasts; up to half more.")]
 Awake = Annotated[
     float, typer.Option(min=0.01, max=1.0, help="Part of each day with power; sites follow the sun.")
 ]
@@ -81,6 +83,7 @@ def simulate(  # noqa: PLR0913 - each is an option
     uploads_at_a_time: UploadsAtATime = 4,
     sites: Sites = 1,
     site_outage_s: SiteOutageS = 0.0,
+    site_down_s: SiteDownS = 300.0,
     awake: Awake = 1.0,
     day_s: DayS = DAY_S,
     broker_restart_s: BrokerRestartS = 0.0,
@@ -104,6 +107,7 @@ def simulate(  # noqa: PLR0913 - each is an option
         lost=0.01,
         dropout=dropout,
         site_away_s=site_outage_s,
+        site_down_s=(site_down_s, 1.5 * site_down_s),
         broker_restarts_s=broker_restart_s,
     )
     scenario = fleet(
@@ -130,6 +134,8 @@ def _settings(**values: SettingValue | None) -> RunSettings:
 
 def _run(scenario: Scenario, plot: Path | None) -> World:
     """Go through all rounds, and draw them."""
+    if plot is not None and not plot.parent.is_dir():
+        raise ConfigError(f"{plot}: {plot.parent} is no folder; create it, or draw elsewhere")
     picture = None if plot is None else new_figure(*SIZE_INCHES)
     world, rounds = World(scenario, traced=False), scenario.settings.rounds
     timeline = world.watch() if picture is not None else None
@@ -137,7 +143,8 @@ def _run(scenario: Scenario, plot: Path | None) -> World:
         task = progress.add_task("rounds", total=rounds)
         world.run_in_trouble(lambda: progress.update(task, completed=world.completed))
     if plot is not None and picture is not None and timeline is not None:
-        draw(picture, timeline, [*world.devices], rounds_of(world))
+        site_by_site = sorted(world.devices, key=lambda name: world.devices[name].about.site)
+        draw(picture, timeline, site_by_site, rounds_of(world))
         save_figure(picture, plot)
     return world
 

@@ -119,6 +119,11 @@ class Device(Process):
             self.session.die(power=power)
             self._clock.after(self._clock.chance.uniform(*down_s), self.boot)
 
+    def lose_power(self, dark_s: float) -> None:
+        """End with the power of the whole place, and start as soon as that is back."""
+        self.dark_until = max(self.dark_until, self._clock.now + dark_s)
+        self.crash(power=True, down_s=(dark_s, dark_s))
+
     def leave(self) -> None:
         """End the agent in good order."""
         if self.running:

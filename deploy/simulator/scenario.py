@@ -32,6 +32,8 @@ class Troubles:
     link_cut_s: float = 0.0
     partition_s: float = 0.0
     site_away_s: float = 0.0
+    """A site has no power for `site_down_s`."""
+    site_down_s: tuple[float, float] = (5.0, 60.0)
     device_away_s: float = 0.0
     device_unfit_s: float = 0.0
     """A device says that it is not available, for instance too hot."""

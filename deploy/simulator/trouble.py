@@ -104,9 +104,10 @@ class Troublemaker:
 
     def _lose_a_site(self) -> None:
         site = self._any_device().about.site
+        dark_s = self._clock.chance.uniform(*self._current().site_down_s)
         for device in self._devices:
             if device.about.site == site:
-                device.crash(power=True, down_s=AWAY_S)
+                device.lose_power(dark_s)
 
     def _lose_a_device(self) -> None:
         device = self._any_device()
@@ -138,8 +139,7 @@ class Troublemaker:
 
         def night() -> None:
             if self._clock.now < self._scenario.heals_at:
-                device.dark_until = self._clock.now + dark_s
-                device.crash(power=True, down_s=(dark_s, dark_s))
+                device.lose_power(dark_s)
                 self._clock.after(day_s, night)
 
         begun_s = (sleeps % 1.0) * day_s - day_s
