@@ -153,8 +153,9 @@ class World:
 
     @property
     def finished(self) -> bool:
-        """Whether the newest run has come to its end."""
-        return [*self.judge.runs.values()][-1:] == [RunOutcome.FINISHED]
+        """Whether the newest run has ended: one that waits for a full disk is in no ledger yet."""
+        active = self.aggregator.running and self.aggregator.core.run is not None
+        return not active and [*self.judge.runs.values()][-1:] == [RunOutcome.FINISHED]
 
     def begin(self) -> None:
         """Start the aggregator and, within some seconds, every device."""
