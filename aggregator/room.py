@@ -57,7 +57,7 @@ class Room:
         self._due, run = now + EVERY_S, self._core.run
         if not self._deeds.holding and (run is None or not run.waits_for_disk):
             self.lacking = ""
-        elif has_room(self._folder, largest_update(run.model) if run and run.model else 0):
+        elif self._has_room(largest_update(run.model) if run and run.model else 0):
             self._deeds.retry()
             if not self._deeds.holding:
                 log.info("there is room on the disk again")
@@ -65,6 +65,9 @@ class Room:
                 self._note(Incident(IncidentKind.NO_ROOM, run_id, None, "disk", self.lacking or "was full"))
                 self.lacking = ""
                 self._tell(on.DiskHasRoom())
+
+    def _has_room(self, wanted_bytes: int) -> bool:
+        return has_room(self._folder, wanted_bytes)
 
 
 def has_room(folder: Path, wanted_bytes: int) -> bool:

@@ -69,7 +69,7 @@ class Context:
         if run.phase is Phase.EVALUATING:
             asked = available(self.fleet, run, self.now) if run.settings.federated_evaluation else ()
             return set(asked) - current.reports.keys()
-        return {n for n, part in current.cohort.items() if part.outstanding and self.fleet.alive(n, self.now)}
+        return self.fleet.living_among(current.outstanding, self.now)
 
     # -- the clock ---------------------------------------------------------------------------------
 

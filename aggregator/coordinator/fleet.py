@@ -1,5 +1,6 @@
 """Who is alive: births and deaths are hints, heartbeats prove life."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aggregator.coordinator.liveness import USUAL, Rhythm
@@ -129,6 +130,11 @@ class Fleet:
         """Every device that lives, in no order."""
         at, lost_at = self._heard_until(now), self._lost_at
         return [(name, device) for name, device in self.devices.items() if at < lost_at(device)]
+
+    def living_among(self, names: Iterable[str], now: float) -> set[str]:
+        """Those of these devices that live: asked at once, since large rounds ask it often."""
+        at, lost_at, known = self._heard_until(now), self._lost_at, self.devices
+        return {name for name in names if name in known and at < lost_at(known[name])}
 
     def why_lost(self, name: str, now: float) -> str:
         """What says that a device is lost."""

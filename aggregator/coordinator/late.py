@@ -30,8 +30,7 @@ def close(c: Context) -> None:
     if not run.carries:
         c.effects.append(do.DropUploads(run.run, current.number))
         return
-    owing = sorted(name for name, part in current.cohort.items() if part.outstanding)
-    run.late = Late(round=current.number, models=run.completed, owing=owing)
+    run.late = Late(round=current.number, models=run.completed, owing=sorted(current.outstanding))
 
 
 def keep_accepted(c: Context) -> None:

@@ -74,6 +74,11 @@ class Round(_State):
         """Devices whose update counts, sorted: the order in which they are aggregated."""
         return sorted(name for name, part in self.cohort.items() if part.accepted)
 
+    @property
+    def outstanding(self) -> list[str]:
+        """Devices whose update may still come, in no order."""
+        return [name for name, part in self.cohort.items() if part.outstanding]
+
 
 class Model(_State):
     """What a built task gave: blobs, and what devices must know to use them."""

@@ -18,12 +18,11 @@ UPDATE_OVERHEAD_BYTES = 8192
 CAUGHT_UP = 0.8
 
 
-def expected(c: Context) -> set[str]:
-    """Participants who are worth waiting for now; notes whom that no longer, or again, holds for."""
+def expected(c: Context, awaited: set[str]) -> set[str]:
+    """Those of the awaited who are worth it now; notes whom that no longer, or again, holds for."""
     _, current, _ = c.open_round()
     if c.now >= c.look_at or c.overdue:
-        look(c)
-    awaited = c.awaited()
+        look(c, awaited)
     _note_losses(c, awaited)
     horizon = horizon_of(c)
     for name in sorted(awaited & c.due.keys()):
@@ -37,12 +36,12 @@ def expected(c: Context) -> set[str]:
     return {name for name in awaited if not current.cohort[name].straggles}
 
 
-def look(c: Context) -> None:
+def look(c: Context, awaited: set[str]) -> None:
     """Work out when each participant's update is due; once a heartbeat is often enough."""
     run, current, model = c.open_round()
     c.look_at = c.now + c.fleet.heartbeat_s
     c.due.clear()
-    for name in () if c.fleet.deaf else c.awaited():
+    for name in () if c.fleet.deaf else awaited:
         device = c.fleet.devices[name]
         left = device.pace.seconds_left(_work(run, current, model, device.presence), c.now)
         if left is not None:
@@ -94,7 +93,7 @@ def decided(c: Context, decision: Decision, reason: str, device: str | None = No
 
 def _note_losses(c: Context, awaited: set[str]) -> None:
     _, current, _ = c.open_round()
-    lost = {name for name, part in current.cohort.items() if part.outstanding} - awaited
+    lost = set(current.outstanding) - awaited
     for name in sorted(lost - c.lost):
         decided(c, Decision.LOST, c.fleet.why_lost(name, c.now), name)
     for name in sorted(awaited & c.lost):

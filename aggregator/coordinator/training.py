@@ -52,7 +52,9 @@ def _note_what_was_learnt(c: Context, selection: Selection) -> None:
 def close_when_done(c: Context) -> None:
     """Close at the first of: target reached; with quorum, nobody left to wait for; deadline."""
     _, current, _ = c.open_round()
-    accepted, outstanding, expected = len(current.accepted), len(c.awaited()), len(stragglers.expected(c))
+    awaited = c.awaited()
+    accepted, outstanding = len(current.accepted), len(awaited)
+    expected = len(stragglers.expected(c, awaited))
     if accepted >= current.target:
         _close(c, "target reached")
     elif outstanding == 0 and accepted >= current.quorum:
@@ -88,6 +90,8 @@ def update_offered(c: Context, event: on.UpdateOffered) -> None:
         _reject(c, event.device, offer, part, RejectReason.TOO_LARGE)
     else:
         c.effects.append(do.Admit(event.device, offer))
+    # Offers are most of what a large round hears, and an answer changes nothing that the phase looks at.
+    c.news = bool(c.records)
 
 
 def update_received(c: Context, event: on.UpdateReceived) -> None:

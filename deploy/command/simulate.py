@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,13 +10,57 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from aggregator.run_settings import read_run_settings
+from aggregator.run_settings import RunSettings, read_run_settings
+from broker.messages import SettingValue
 from deploy.command.simulate_task import or_trains
-from deploy.simulator.outcome import Outcome, look_at
-from deploy.simulator.scenario import Troubles, fleet
+from deploy.results.plots import new_figure, save_figure
+from deploy.simulator.outcome import Outcome, look_at, rounds_of
+from deploy.simulator.plot import SIZE_INCHES, draw
+from deploy.simulator.scenario import DAY_S, Scenario, Troubles, fleet
 from deploy.simulator.world import World
+from host.errors import ConfigError
 
 MAX_DEVICES = 4096
+USUAL = {"federated_evaluation": False, "abandoned_limit": 1000}
+
+# -- the options -----------------------------------------------------------------------------------------
+
+Devices = Annotated[int, typer.Option(min=1, max=MAX_DEVICES, help="In the fleet.")]
+Rounds = Annotated[int, typer.Option(min=1, max=100_000, help="To complete.")]
+Dropout = Annotated[
+    float, typer.Option(min=0.0, max=0.95, help="Part of trainings that end with the device's power.")
+]
+Target = Annotated[
+    int | None, typer.Option(min=1, help="Updates that close a round; else from half of the devices.")
+]
+OverSelection = Annotated[float, typer.Option(help="Devices invited for each update aimed for.")]
+Quorum = Annotated[int | None, typer.Option(help="Fewest updates; else half of the target.")]
+DeadlineS = Annotated[float, typer.Option(help="Time for training and upload.")]
+StragglerFactor = Annotated[
+    float | None,
+    typer.Option(help="With the quorum, wait so many times the slowest update; else the deadline."),
+]
+Late = Annotated[str, typer.Option(help="Updates after their round: discard, or carry into the next one.")]
+TrainingS = Annotated[float, typer.Option(min=0.1, help="Training of a middling device.")]
+Parameters = Annotated[int, typer.Option(min=1, help="Of the model, 4 bytes each.")]
+UploadsAtATime = Annotated[int, typer.Option(min=1, max=256, help="As in the aggregator's settings.")]
+Sites = Annotated[int, typer.Option(min=1, help="Places at which the devices stand.")]
+SiteOutageS = Annotated[float, typer.Option(min=0.0, help="Mean time between failures of a site; 0: none.")]
+SiteDownS = Annotated[float, typer.Option(min=1.0, help="How long such a failure lasts; up to half more.")]
+Awake = Annotated[
+    float, typer.Option(min=0.01, max=1.0, help="Part of each day with power; sites follow the sun.")
+]
+DayS = Annotated[float, typer.Option(min=60.0, help="Length of a day.")]
+BrokerRestartS = Annotated[
+    float, typer.Option(min=0.0, help="Mean time between restarts of the broker; 0: none.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="All chance follows from it.")]
+Plot = Annotated[
+    Path | None, typer.Option(dir_okay=False, help="Draw it into this .png: devices, rounds, updates.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
+
+# -- the verb --------------------------------------------------------------------------------------------
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,66 +70,84 @@ def add_to(app: typer.Typer) -> None:
 
 def simulate(  # noqa: PLR0913 - each is an option
     *,
-    devices: Annotated[int, typer.Option(min=1, max=MAX_DEVICES, help="In the fleet.")] = 100,
-    rounds: Annotated[int, typer.Option(min=1, max=100_000, help="To complete.")] = 20,
-    dropout: Annotated[
-        float, typer.Option(min=0.0, max=0.95, help="Part of trainings that end with the device's power.")
-    ] = 0.1,
-    target: Annotated[
-        int | None, typer.Option(min=1, help="Updates that close a round; else from half of the devices.")
-    ] = None,
-    over_selection: Annotated[float, typer.Option(help="Devices invited for each update aimed for.")] = 1.3,
-    quorum: Annotated[int | None, typer.Option(help="Fewest updates; else half of the target.")] = None,
-    deadline_s: Annotated[float, typer.Option(help="Time for training and upload.")] = 600.0,
-    training_s: Annotated[float, typer.Option(min=0.1, help="Training of a middling device.")] = 60.0,
-    parameters: Annotated[int, typer.Option(min=1, help="Of the model, 4 bytes each.")] = 100_000,
-    uploads_at_a_time: Annotated[
-        int, typer.Option(min=1, max=256, help="As in the aggregator's settings.")
-    ] = 4,
-    sites: Annotated[int, typer.Option(min=1, help="Places at which the devices stand.")] = 1,
-    site_outage_s: Annotated[
-        float, typer.Option(min=0.0, help="Mean time between failures of a whole site; 0: none.")
-    ] = 0.0,
-    broker_restart_s: Annotated[
-        float, typer.Option(min=0.0, help="Mean time between restarts of the broker; 0: none.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="All chance follows from it.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    devices: Devices = 100,
+    rounds: Rounds = 20,
+    dropout: Dropout = 0.1,
+    target: Target = None,
+    over_selection: OverSelection = 1.3,
+    quorum: Quorum = None,
+    deadline_s: DeadlineS = 600.0,
+    straggler_factor: StragglerFactor = None,
+    late: Late = "discard",
+    training_s: TrainingS = 60.0,
+    parameters: Parameters = 100_000,
+    uploads_at_a_time: UploadsAtATime = 4,
+    sites: Sites = 1,
+    site_outage_s: SiteOutageS = 0.0,
+    site_down_s: SiteDownS = 300.0,
+    awake: Awake = 1.0,
+    day_s: DayS = DAY_S,
+    broker_restart_s: BrokerRestartS = 0.0,
+    seed: Seed = 0,
+    plot: Plot = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run rounds on a simulated fleet: real coordinator and agents, no network, clock or training."""
-    settings = read_run_settings(
-        {
-            name: value
-            for name, value in {
-                "rounds": rounds,
-                "seed": seed,
-                "target": target or max(1, devices // 2),
-                "over_selection": over_selection,
-                "quorum": quorum,
-                "deadline_s": deadline_s,
-                "federated_evaluation": False,
-                "abandoned_limit": 1000,
-            }.items()
-            if value is not None
-        }
+    settings = _settings(
+        rounds=rounds,
+        seed=seed,
+        target=target or max(1, devices // 2),
+        over_selection=over_selection,
+        quorum=quorum,
+        deadline_s=deadline_s,
+        straggler_factor=straggler_factor,
+        late=late,
     )
     troubles = Troubles(
         jitter_s=0.05,
         lost=0.01,
         dropout=dropout,
         site_away_s=site_outage_s,
+        site_down_s=(site_down_s, 1.5 * site_down_s),
         broker_restarts_s=broker_restart_s,
     )
-    scenario = fleet(devices, settings, troubles, training_s=training_s, parameters=parameters, sites=sites)
-    world = World(replace(scenario, uploads_at_a_time=uploads_at_a_time), traced=False)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("rounds", total=rounds)
-        world.run_in_trouble(lambda: progress.update(task, completed=world.completed))
+    scenario = fleet(
+        devices,
+        settings,
+        troubles,
+        training_s=training_s,
+        parameters=parameters,
+        sites=sites,
+        awake=awake,
+        day_s=day_s,
+    )
+    world = _run(replace(scenario, uploads_at_a_time=uploads_at_a_time), plot)
     outcome = look_at(world)
     if as_json:
         typer.echo(json.dumps(asdict(outcome)))
     else:
         Console().print(_table(outcome))
+
+
+def _settings(**values: SettingValue | None) -> RunSettings:
+    return read_run_settings(USUAL | {name: value for name, value in values.items() if value is not None})
+
+
+def _run(scenario: Scenario, plot: Path | None) -> World:
+    """Go through all rounds, and draw them."""
+    if plot is not None and not plot.parent.is_dir():
+        raise ConfigError(f"{plot}: {plot.parent} is no folder; create it, or draw elsewhere")
+    picture = None if plot is None else new_figure(*SIZE_INCHES)
+    world, rounds = World(scenario, traced=False), scenario.settings.rounds
+    timeline = world.watch() if picture is not None else None
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("rounds", total=rounds)
+        world.run_in_trouble(lambda: progress.update(task, completed=world.completed))
+    if plot is not None and picture is not None and timeline is not None:
+        site_by_site = sorted(world.devices, key=lambda name: world.devices[name].about.site)
+        draw(picture, timeline, site_by_site, rounds_of(world))
+        save_figure(picture, plot)
+    return world
 
 
 def _table(outcome: Outcome) -> Table:

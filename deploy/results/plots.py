@@ -21,7 +21,7 @@ COLOURS = "Blues"
 def plot_confusion(path: Path, matrix: Matrix, classes: Sequence[str], title: str) -> None:
     """Draw the matrix, coloured by the part of each true class; raises DataError."""
     size = min(16.0, 3.0 + 0.42 * len(classes))
-    figure = _figure(size, size)
+    figure = new_figure(size, size)
     axes = figure.add_subplot()
     parts = matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(parts, cmap=COLOURS, vmin=0, vmax=1)
@@ -34,7 +34,7 @@ def plot_confusion(path: Path, matrix: Matrix, classes: Sequence[str], title: st
     axes.set_title(title if overall is None else f"{title}: {overall:.1%} of {matrix.sum()} right")
     if len(classes) <= TEXT_CLASSES:
         _write_counts(axes, matrix, parts)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _write_counts(axes: "Axes", matrix: Matrix, parts: Any) -> None:  # noqa: ANN401  float64[n, n]
@@ -78,10 +78,10 @@ def curve(
 
 def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
     """Draw fields side by side; raises DataError when the picture cannot be written."""
-    figure = _figure(4.5 * len(panels), 4)
+    figure = new_figure(4.5 * len(panels), 4)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, panel)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw(axes: "Axes", panel: Panel) -> None:
@@ -111,7 +111,8 @@ def _draw(axes: "Axes", panel: Panel) -> None:
         axes.legend(fontsize="small")
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """Begin a picture of so many inches; raises ConfigError when matplotlib is not there."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  an extra, and slow to import
     except ModuleNotFoundError:
@@ -119,7 +120,8 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a picture; raises DataError."""
     try:
         figure.savefig(path, dpi=DPI)
     except (OSError, ValueError) as error:

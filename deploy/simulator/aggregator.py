@@ -1,5 +1,6 @@
 """The aggregator: its real core, ledger and transfers, in a process that can end at any step."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.core import Coordinator
+from aggregator.deeds import Deeds
 from aggregator.intake import IntakeLimits
+from aggregator.records import Incident
+from aggregator.room import EVERY_S as ROOM_EVERY_S
 from broker import events as broker_events
 from broker import topics as tree
 from broker.layout import Layout
@@ -15,14 +19,16 @@ from broker.messages import BlobRef, Heartbeat, Message, Offer, Presence, Receip
 from broker.topics import Topics
 from deploy.simulator.clock import Clock
 from deploy.simulator.disk import MemoryLedger, SimulatedSpool
-from deploy.simulator.judge import Judge, require
+from deploy.simulator.fates import require
+from deploy.simulator.judge import Judge
 from deploy.simulator.network import Broker, Line
 from deploy.simulator.post import SimulatedPost
 from deploy.simulator.process import Process
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
-from deploy.simulator.workers import SimulatedJobs, SimulatedPublisher, SimulatedUploads
+from deploy.simulator.workers import SimulatedJobs, SimulatedPublisher, SimulatedRoom, SimulatedUploads
 from deploy.simulator.workshop import Workshop
+from host.errors import NoRoomError
 
 LINE = Line(up=1e7, down=1e7, delay_s=0.002)
 UNIX_S = 1_750_000_000.0
@@ -91,7 +97,9 @@ class Aggregator(Process):
         self._post = SimulatedPost(self.session, self._topics, number, heartbeat_s, self._judge, self._trace)
         self._jobs = SimulatedJobs(self._later)
         limits = IntakeLimits(max_grants=self._scenario.uploads_at_a_time)
-        self._uploads = SimulatedUploads(self.spool, self._jobs, limits, self._post.to_device, self._tell)
+        self._uploads = SimulatedUploads(
+            self.spool, self._jobs, limits, self._post.to_device, self._tell, self._filled
+        )
         self._publisher = SimulatedPublisher(self.session, self._topics, BLOB_EXPIRY_S)
         self._workshop = Workshop(
             self._scenario,
@@ -99,11 +107,12 @@ class Aggregator(Process):
             self.spool,
             self._blobs,
             self._jobs,
-            self._later,
             self._tell,
+            self._hold,
             self._work,
         )
-        self._deeds = self._deed_table()
+        self._deeds = Deeds(self._deed_table(), self._filled)
+        self._room = SimulatedRoom(self.disk, self.core, self._deeds, self._tell, self._note)
         self._guard(self._go_on)
 
     def crash(self, *, power: bool = False) -> None:
@@ -126,7 +135,7 @@ class Aggregator(Process):
 
     def operate(self, event: on.Event) -> None:
         """Do what an operator asks."""
-        if self.running and not self._stalls:
+        if self.running and not self._stalls and not self._deeds.holding:
             self._guard(lambda: self._tell(event))
 
     def _due(self) -> tuple[float | None, ...]:
@@ -144,6 +153,7 @@ class Aggregator(Process):
             self._write_history(do.WriteHistory(summary.run))
         self._tell(on.Restored())
         self.session.start()
+        self._look_for_room()
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -160,6 +170,22 @@ class Aggregator(Process):
         unread, self._unread = self._unread, []
         for happening in unread:
             self._on(happening)
+
+    # -- the disk ------------------------------------------------------------------------------------
+
+    def _filled(self, error: Exception) -> None:
+        self._room.filled(error, self._clock.now)
+
+    def _hold(self, effect: do.Effect, error: Exception) -> None:
+        self._deeds.hold(effect, error)
+
+    def _look_for_room(self) -> None:
+        self._clock.after(ROOM_EVERY_S, self._guarded(self._look_for_room))
+        self._room.look(self._clock.now)
+
+    def _note(self, incident: Incident) -> None:
+        with contextlib.suppress(NoRoomError):
+            self.disk.sync(lambda: self.ledger.commit((incident,), None))
 
     # -- from the broker -----------------------------------------------------------------------------
 
@@ -219,9 +245,9 @@ class Aggregator(Process):
         self._trace("aggregator", event)
         effects = self.core.handle(event, self._clock.now)
         self._judge.state(self.core)
-        for place, effect in enumerate(effects):
-            require(place == 0 or not isinstance(effect, do.Persist), "a Persist stands behind other effects")
-            self._deeds[type(effect)](effect)
+        behind = any(isinstance(effect, do.Persist) for effect in effects[1:])
+        require(not behind, "a Persist stands behind other effects")
+        self._deeds.carry_out(effects)
 
     def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], None]]:
         return {

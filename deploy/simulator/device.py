@@ -13,14 +13,17 @@ from broker.topics import Topics
 from deploy.simulator import scenario as of
 from deploy.simulator.clock import Clock
 from deploy.simulator.disk import SimulatedStore
-from deploy.simulator.judge import Judge, require
+from deploy.simulator.fates import require
+from deploy.simulator.judge import Judge
 from deploy.simulator.network import Broker
 from deploy.simulator.process import Process
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import Delivered, Happening, SimulatedSession
+from deploy.simulator.timeline import Timeline, doing
 from deploy.simulator.trainer import SimulatedTrainer
 from edge_agent import effects as do
 from edge_agent import events as on
+from edge_agent.availability import CALM_S, Hindrance
 from edge_agent.downloads import Downloads
 from edge_agent.lifecycle import Lifecycle
 from edge_agent.uploads import Uploads
@@ -28,7 +31,8 @@ from edge_agent.uploads import Uploads
 RUNTIMES = ("litert",)
 NO_CONNECTION = "0" * 16
 DOWN_S = (1.0, 30.0)
-DROPPED_OUT_S = (60.0, 300.0)
+JUDGES_EVERY_S = 5.0
+FORGOTTEN_S = CALM_S + 2 * JUDGES_EVERY_S
 HEARD = (tree.FEDERATION, tree.ROUND, tree.INBOX, tree.PRESENCE)
 
 
@@ -57,6 +61,12 @@ class Device(Process):
         self._lost: set[str] = set()
         self.store = SimulatedStore(self.disk)
         self._trained_s = 0.0
+        self.dark_until = 0.0
+        """When its place has power again."""
+        self.timeline: Timeline | None = None
+        self._sending = False
+        self._hindrance: Hindrance | None = None
+        self._calm_at = 0.0
         self.connection = ""
         """Of the agent that runs, as the broker gave it last."""
 
@@ -64,6 +74,9 @@ class Device(Process):
 
     def boot(self) -> None:
         """Start the agent on what the disk holds."""
+        if self._clock.now < self.dark_until:
+            self._clock.at(self.dark_until, self.boot)
+            return
         if self.running:
             return
         name = self.about.name
@@ -92,6 +105,8 @@ class Device(Process):
         self._trainer = SimulatedTrainer(self.about, self._clock, self.store, self._later, self._tell)
         self._deeds = self._deed_table()
         self.session.start()
+        if self._hindrance is not None:
+            self._guard(self._look_at_conditions)
 
     def crash(self, *, power: bool, down_s: tuple[float, float] = DOWN_S) -> None:
         """End the agent, with its machine or without; it is started again some time later."""
@@ -104,6 +119,11 @@ class Device(Process):
             self.session.die(power=power)
             self._clock.after(self._clock.chance.uniform(*down_s), self.boot)
 
+    def lose_power(self, dark_s: float) -> None:
+        """End with the power of the whole place, and start as soon as that is back."""
+        self.dark_until = max(self.dark_until, self._clock.now + dark_s)
+        self.crash(power=True, down_s=(dark_s, dark_s))
+
     def leave(self) -> None:
         """End the agent in good order."""
         if self.running:
@@ -112,10 +132,41 @@ class Device(Process):
             self._end()
             self.session.stop(Will(self._topic_of[tree.PRESENCE], b"") if speaks else None)
 
+    def hinder(self, hindrance: Hindrance, until: float) -> None:
+        """Let the device be unfit for work for some time, as a hot or a busy one is."""
+        self._hindrance, self._calm_at = hindrance, until
+        if self.running:
+            self._guard(self._look_at_conditions)
+
+    def calm(self) -> None:
+        """Let nothing hinder the device any more."""
+        self._calm_at = min(self._calm_at, self._clock.now)
+
+    def _look_at_conditions(self) -> None:
+        """Judge them every few seconds, until it is told that nothing hinders."""
+        if self._hindrance is None:
+            return
+        found = self._hindrance if self._clock.now < self._calm_at else None
+        self._tell(on.AvailabilityJudged(found))
+        if self._clock.now < self._calm_at + FORGOTTEN_S:
+            self._later(JUDGES_EVERY_S, self._look_at_conditions)
+        else:
+            self._hindrance = None
+
     def _end(self) -> None:
         super()._end()
         self._trainer.stop()
         self._trained_s += self._trainer.worked_s
+        self._sending = False
+        self._show()
+
+    def _show(self) -> None:
+        """Have it noted what the device does now, if somebody draws it."""
+        if self.timeline is None:
+            return
+        state = self.core.state if self.running else None
+        what = doing(state, connected=self.running and self.session.connected, sending=self._sending)
+        self.timeline.note(self.about.name, what, self._clock.now)
 
     @property
     def trained_s(self) -> float:
@@ -185,6 +236,8 @@ class Device(Process):
             require(self.core.state is not AgentState.DISPLACED, f"{self.about.name} displaced itself")
             for effect in effects:
                 waiting.extend(self._deeds[type(effect)](effect) or ())
+        self._sending &= self.core.state is AgentState.UPLOADING
+        self._show()
 
     def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], Iterable[on.Event] | None]]:
         return {
@@ -195,7 +248,7 @@ class Device(Process):
             do.Train: self._start,
             do.Evaluate: self._start,
             do.StopTraining: lambda _: self._trainer.stop(),
-            do.SendChunks: lambda effect: self._uploads.send(effect.update, effect.indexes),
+            do.SendChunks: self._send,
             do.DeleteUpdate: self._delete_update,
             do.Log: lambda _: None,
             do.Reject: lambda _: None,
@@ -212,6 +265,10 @@ class Device(Process):
         self.store.save(effect.snapshot)
         self._judge.keeps(self.about.name, effect.snapshot)
 
+    def _send(self, effect: do.SendChunks) -> Iterable[on.Event]:
+        self._sending = True
+        return self._uploads.send(effect.update, effect.indexes)
+
     def _delete_update(self, effect: do.DeleteUpdate) -> None:
         lost = effect.transfer in self._lost
         self._judge.deletes(self.about.name, effect.transfer, lost=lost)
@@ -227,8 +284,9 @@ class Device(Process):
         troubles = self._troubles()
         seconds = self._trainer.start(job, troubles, self._scenario.parameters)
         if isinstance(job, do.Train) and self._clock.happens(troubles.dropout):
-            self._later(self._clock.chance.uniform(0, seconds), self._drop_out)
+            self._later(self._clock.chance.uniform(0, seconds), lambda: self._drop_out(job.job))
 
-    def _drop_out(self) -> None:
-        if self._troubles().dropout:
-            self.crash(power=True, down_s=DROPPED_OUT_S)
+    def _drop_out(self, job: int) -> None:
+        troubles = self._troubles()
+        if troubles.dropout and self._trainer.job == job:
+            self.crash(power=True, down_s=troubles.dropout_s)

@@ -12,7 +12,7 @@ from broker.partfile import PartFile
 from deploy.simulator.clock import Clock
 from edge_agent.snapshot import Snapshot
 from edge_agent.store import Store
-from host.errors import StorageError, WireError
+from host.errors import NoRoomError, StorageError, WireError
 
 T = TypeVar("T")
 
@@ -30,16 +30,28 @@ class Disk:
         """Of syncs, those at which the power is cut."""
         self.rot = 0.0
         """Of reads, those after which a file cannot be read any more."""
+        self.full_until = 0.0
         self.arriving: dict[Path, _Arriving] = {}
 
     def sync(self, write: Callable[[], T]) -> T:
-        """Carry a write out as a whole, or not at all."""
+        """Carry a write out as a whole, or not at all; raises NoRoomError."""
+        self.check_room()
         if self._clock.happens(self.cuts / 2):
             raise PowerCut
         result = write()
         if self._clock.happens(self.cuts / 2):
             raise PowerCut
         return result
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing can be written."""
+        return self._clock.now < self.full_until
+
+    def check_room(self) -> None:
+        """Raise NoRoomError while the disk is full."""
+        if self.full:
+            raise NoRoomError("the disk is full")
 
     def rots(self) -> bool:
         """Whether a file that is read now turns out to be lost."""
@@ -124,7 +136,7 @@ class SimulatedSpool(Spool):
     """Updates at the aggregator: which lie there whole, and which content they have."""
 
     def __init__(self, disk: Disk) -> None:
-        self._disk = disk
+        self.disk = disk
         self.updates: dict[tuple[str, int, str], str] = {}
         """Digests, by run, round and device."""
 
@@ -132,38 +144,31 @@ class SimulatedSpool(Spool):
         """What came of this upload so far; what came of the device's other uploads is removed."""
         name = f"{device}.{ref.transfer}"
         folder = Path(run) / str(round_)
-        for path in [path for path in self._disk.arriving if path.parent == folder]:
+        for path in [path for path in self.disk.arriving if path.parent == folder]:
             if path.name.startswith(f"{device}.") and path.name != name:
-                del self._disk.arriving[path]
-        return SimulatedPart(self._disk, folder / name, ref, whole=bool)
+                del self.disk.arriving[path]
+        return SimulatedPart(self.disk, folder / name, ref, whole=bool)
 
     def keep(self, run: str, round_: int, device: str, digest: str) -> None:
         """Make a verified upload the device's update."""
-        self._disk.sync(lambda: self.updates.update({(run, round_, device): digest}))
-
-    def forget(self, run: str, round_: int) -> None:
-        """Remove what a round left."""
-        self._remove(lambda key: key == (run, round_))
+        self.disk.sync(lambda: self.updates.update({(run, round_, device): digest}))
 
     def sweep(self, keep: Collection[tuple[str, int]]) -> None:
         """Remove what all other rounds left."""
-        self._remove(lambda key: key not in keep)
+        for key in [key for key in self.updates if key[:2] not in keep]:
+            del self.updates[key]
+        for path in [*self.disk.arriving]:
+            run, number = path.parent.parts
+            if (run, int(number)) not in keep:
+                del self.disk.arriving[path]
 
     def room_for(self, size: int) -> bool:
         """Whether there is room; there is."""
         return size > 0
 
     def disk_has(self, size: int) -> bool:
-        """Whether the disk has room; it has."""
-        return size > 0
-
-    def _remove(self, match: Callable[[tuple[str, int]], bool]) -> None:
-        for key in [key for key in self.updates if match(key[:2])]:
-            del self.updates[key]
-        for path in [*self._disk.arriving]:
-            run, number = path.parent.parts
-            if match((run, int(number))):
-                del self._disk.arriving[path]
+        """Whether the disk has room for this."""
+        return size > 0 and not self.disk.full
 
 
 class SimulatedStore(Store):

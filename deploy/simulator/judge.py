@@ -1,41 +1,23 @@
 """What must hold at every step, found out independently of what the cores believe."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from aggregator.coordinator.core import Coordinator
+from aggregator.coordinator.effects import Aggregate
 from aggregator.coordinator.phases import TRANSITIONS, Phase
 from aggregator.records import Invited, Record, RoundOpened, RunEnded, RunStarted, Transition, UpdateAccepted
 from broker.messages import Message, Presence, Receipt, ReceiptOutcome
+from deploy.simulator.fates import Fates, Key, ViolationError, look_at_spool, require
 from edge_agent.snapshot import Snapshot
 
 _TABLE = {(str(source), str(target)) for source, target in TRANSITIONS}
-
-
-class ViolationError(AssertionError):
-    """Something that must hold does not."""
-
-
-class Key(NamedTuple):
-    """The update that counts at most once: one device's in one round of a run."""
-
-    run: str
-    round: int
-    device: str
-
-
-def require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
-    """Raise ViolationError unless it holds."""
-    if not holds:
-        raise ViolationError(otherwise)
 
 
 class Judge:
     """Remembers what was promised, and to whom."""
 
     def __init__(self) -> None:
-        self.accepted: dict[Key, str] = {}
-        """Digests that the ledger has committed."""
+        self.fates = Fates()
         self.receipts: dict[Key, ReceiptOutcome] = {}
         """What devices were told for good."""
         self.runs: dict[str, str] = {}
@@ -55,7 +37,7 @@ class Judge:
         for record in records:
             if isinstance(record, UpdateAccepted):
                 key = Key(record.run, record.round, record.device)
-                require(key not in self.accepted, f"a second update of {key} counts")
+                require(key not in self.fates.accepted, f"a second update of {key} counts")
             elif isinstance(record, RoundOpened):
                 newest = self._rounds.get(record.run, 0)
                 require(record.round > newest, f"round {record.round} opens after round {newest}")
@@ -66,9 +48,8 @@ class Judge:
     def committed(self, records: tuple[Record, ...]) -> None:
         """Note what is in the ledger now."""
         for record in records:
-            if isinstance(record, UpdateAccepted):
-                self.accepted[Key(record.run, record.round, record.device)] = record.digest
-            elif isinstance(record, RoundOpened):
+            self.fates.follow(record)
+            if isinstance(record, RoundOpened):
                 self._invited.update(Key(record.run, record.round, device) for device in record.cohort)
             elif isinstance(record, Invited):
                 self._invited.add(Key(record.run, record.round, record.device))
@@ -98,18 +79,18 @@ class Judge:
             return
         require(core.next_deadline() is not None, f"an open round in {run.phase} has no deadline")
 
-    def aggregates_over(
-        self, run: str, number: int, updates: tuple[tuple[str, int], ...], spool: Mapping[Key, str]
-    ) -> str:
+    def aggregates_over(self, asked: Aggregate, spool: Mapping[Key, str]) -> str:
         """Look at what a round's strategy is given, and name its result by what went into it."""
-        given = {device for device, _ in updates}
-        counts = {key.device: digest for key, digest in self.accepted.items() if key[:2] == (run, number)}
-        require(len(updates) == len(given), f"round {number} counts a device twice: {updates}")
-        require(given == counts.keys(), f"round {number} takes {sorted(given)}, accepted {sorted(counts)}")
-        for device, digest in counts.items():
-            lies = spool.get(Key(run, number, device))
-            require(lies == digest, f"round {number}: the spool has {lies} of {device}, accepted {digest}")
-        content = repr(sorted(counts.items()))
+        run, number = asked.run, asked.round
+        carried = [Key(run, one.round, one.device) for one in asked.carried]
+        given = [*(Key(run, number, device) for device, _ in asked.updates), *carried]
+        wanted = self.fates.made_of(run, number)
+        require(len(given) == len({*given}), f"round {number} counts an update twice: {given}")
+        require({*given} == wanted.keys(), f"round {number} takes {sorted(given)}, due {sorted(wanted)}")
+        look_at_spool(wanted, spool)
+        for one in asked.carried:
+            self.fates.weighs(run, one)
+        content = repr(sorted(wanted.items()))
         before = self.aggregates.setdefault((run, number), content)
         require(before == content, f"round {number}, aggregated again, is another: {before} and {content}")
         return content
@@ -154,7 +135,7 @@ class Judge:
     def answered(self, device: str, receipt: Receipt) -> None:
         """A receipt reached a device, which will delete its update."""
         key = Key(receipt.run, receipt.round, device)
-        digest = self.accepted.get(key, "")
+        digest = self.fates.accepted.get(key, "")
         taken = receipt.outcome is ReceiptOutcome.ACCEPTED
         require(
             taken == digest.startswith(receipt.transfer) if digest else not taken,

@@ -1,9 +1,30 @@
 """What a simulated run cost and gave: from its ledger, and from what the broker carried."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import quantiles
+from statistics import median, quantiles
 
+from aggregator.coordinator.phases import RoundOutcome
+from deploy.simulator.aggregator import UNIX_S
 from deploy.simulator.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round that closed; times in seconds of the simulation."""
+
+    number: int
+    opened_s: float
+    closed_s: float
+    updates: int
+    target: int
+    quorum: int
+    made_a_model: bool
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.closed_s - self.opened_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +44,44 @@ class Outcome:
     """Of training: what became of no model, since its device or its round failed, or it came too late."""
 
 
+def rounds_of(world: World) -> list[Round]:
+    """List the rounds of the newest run that are over."""
+    ledger = world.aggregator.ledger
+    return [
+        Round(
+            number=row.round,
+            opened_s=row.opened_unix_s - UNIX_S,
+            closed_s=row.closed_unix_s - UNIX_S,
+            updates=row.accepted,
+            target=row.target,
+            quorum=row.quorum,
+            made_a_model=row.outcome != RoundOutcome.ABANDONED,
+        )
+        for row in ledger.rounds(ledger.runs(1)[0].run)
+        if row.closed_unix_s is not None
+    ]
+
+
+def percentile_95(seconds: Sequence[float]) -> float:
+    """What nineteen of twenty are below."""
+    return quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]
+
+
 def look_at(world: World) -> Outcome:
     """Sum up a run that is over."""
-    ledger = world.aggregator.ledger
+    ledger, rounds = world.aggregator.ledger, rounds_of(world)
+    done = [one for one in rounds if one.made_a_model]
     run = ledger.runs(1)[0].run
-    closed = [row for row in ledger.rounds(run) if row.closed_unix_s is not None]
-    done = [row for row in closed if row.outcome != "abandoned"]
-    lasted = sorted((row.closed_unix_s or 0.0) - row.opened_unix_s for row in closed)
     trained_s = sum(device.trained_s for device in world.devices.values())
-    used_s = sum(part.seconds for row in done for part in ledger.participants(run, row.round) if part.seconds)
-    cuts = quantiles(lasted, n=20, method="inclusive") if len(lasted) > 1 else lasted * 19
+    used_s = sum(
+        part.seconds for one in done for part in ledger.participants(run, one.number) if part.seconds
+    )
     return Outcome(
-        rounds=len(closed),
+        rounds=len(rounds),
         quorum=len(done),
-        target=sum(row.accepted >= row.target for row in done),
-        median_s=cuts[9],
-        p95_s=cuts[18],
+        target=sum(one.updates >= one.target for one in done),
+        median_s=median(one.seconds for one in rounds),
+        p95_s=percentile_95([one.seconds for one in rounds]),
         simulated_s=world.clock.now,
         bytes_in=world.broker.carried["up"],
         bytes_out=world.broker.carried["down"],

@@ -27,12 +27,19 @@ class Troubles:
     clock_is_wrong: float = 0.0
     """Of the aggregator's starts, those before the machine knows what time it is."""
     dropout: float = 0.0
-    """Of trainings, those that end with the device's power, which comes back some minutes later."""
+    """Of trainings, those that end with the device's power, which comes back after `dropout_s`."""
+    dropout_s: tuple[float, float] = (60.0, 300.0)
     link_cut_s: float = 0.0
     partition_s: float = 0.0
     site_away_s: float = 0.0
+    """A site has no power for `site_down_s`."""
+    site_down_s: tuple[float, float] = (5.0, 60.0)
     device_away_s: float = 0.0
+    device_unfit_s: float = 0.0
+    """A device says that it is not available, for instance too hot."""
     aggregator_dies_s: float = 0.0
+    disk_full_s: float = 0.0
+    """The aggregator's disk is full for a while."""
     aggregator_stalls_s: float = 0.0
     broker_restarts_s: float = 0.0
     operator_pauses_s: float = 0.0
@@ -49,7 +56,7 @@ class Device:
     examples: int
     site: int = 0
     awake: tuple[float, float] = (0.0, 1.0)
-    """The part of each day in which it has power."""
+    """From when to when it has power, in days; above 1 it is the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +80,14 @@ SITES = 2
 SPREAD = 0.3
 """Of training times: the standard deviation of their logarithm; one device in twenty is 1.6 times slower."""
 LONGEST_ROUNDS = 20
+DAY_S = 86_400.0
 
 
 def chaos(seed: int) -> Scenario:
     """A small fleet and a short run on which everything goes wrong for some minutes, drawn from the seed."""
     chance = Random(seed)  # noqa: S311 - a simulation must be repeatable
     devices = tuple(_any_device(chance, number) for number in range(chance.randint(2, 5)))
-    settings = RunSettings(
-        seed=seed,
-        rounds=chance.randint(1, 3),
-        min_devices=chance.randint(1, 2),
-        target=chance.choice([None, 2, 3]),
-        quorum=chance.choice([None, 1, 2]),
-        over_selection=chance.choice([1.0, 1.5]),
-        deadline_s=chance.choice([45.0, 60.0, 120.0]),
-        evaluation_deadline_s=chance.choice([10.0, 30.0]),
-        federated_evaluation=chance.random() < 0.5,  # noqa: PLR2004 - as often as not
-        abandoned_limit=chance.randint(2, 4),
-    )
+    settings = _any_settings(chance, seed)
     rounds_s = settings.rounds * (settings.deadline_s + settings.evaluation_deadline_s)
     return Scenario(
         seed=seed,
@@ -111,8 +108,13 @@ def fleet(
     training_s: float,
     parameters: int,
     sites: int = 1,
+    awake: float = 1.0,
+    day_s: float = DAY_S,
 ) -> Scenario:
-    """A fleet for whose operator rounds are tried out: some devices are slow, some have thin lines."""
+    """A fleet for whose operator rounds are tried out: some devices are slow, some have thin lines.
+
+    Devices have power for the part `awake` of each day; days begin one after the other, site by site.
+    """
     chance = Random(settings.seed)  # noqa: S311 - a simulation must be repeatable
     devices = tuple(
         Device(
@@ -121,18 +123,41 @@ def fleet(
             training_s=training_s * chance.lognormvariate(0, SPREAD),
             examples=chance.randint(100, 1000),
             site=number % sites,
+            awake=(0.0, 1.0) if awake >= 1 else (number % sites / sites, number % sites / sites + awake),
         )
         for number in range(count)
     )
+    round_s = settings.deadline_s + settings.evaluation_deadline_s
     return Scenario(
         seed=settings.seed,
         devices=devices,
         settings=settings,
         troubles=troubles,
         heals_at=math.inf,
-        within_s=LONGEST_ROUNDS * settings.rounds * (settings.deadline_s + settings.evaluation_deadline_s),
+        within_s=LONGEST_ROUNDS * settings.rounds * round_s / awake + day_s,
+        day_s=day_s,
         chunk_bytes=96 << 10,
         parameters=parameters,
+    )
+
+
+def _any_settings(chance: Random, seed: int) -> RunSettings:
+    return RunSettings(
+        seed=seed,
+        rounds=chance.randint(1, 3),
+        min_devices=chance.randint(1, 2),
+        target=chance.choice([None, 2, 3]),
+        quorum=chance.choice([None, 1, 2]),
+        over_selection=chance.choice([1.0, 1.5]),
+        min_over_selection=chance.choice([None, 1.0]),
+        deadline_s=chance.choice([45.0, 60.0, 120.0]),
+        min_deadline_s=chance.choice([None, 15.0]),
+        straggler_factor=chance.choice([None, 1.5, 3.0]),
+        grace_s=chance.choice([0.0, 10.0, 30.0]),
+        late=chance.choice(["discard", "carry"]),
+        evaluation_deadline_s=chance.choice([10.0, 30.0]),
+        federated_evaluation=chance.random() < 0.5,  # noqa: PLR2004 - as often as not
+        abandoned_limit=chance.randint(2, 4),
     )
 
 
@@ -173,8 +198,10 @@ def _any_troubles(chance: Random) -> Troubles:
         partition_s=maybe(60.0),
         site_away_s=maybe(150.0),
         device_away_s=maybe(40.0, 120.0),
+        device_unfit_s=maybe(30.0, 100.0),
         aggregator_dies_s=maybe(30.0, 90.0),
         aggregator_stalls_s=maybe(100.0),
+        disk_full_s=maybe(100.0),
         broker_restarts_s=maybe(60.0, 150.0),
         operator_pauses_s=maybe(150.0),
         operator_stops_s=maybe(0.0, 200.0),

@@ -39,7 +39,8 @@ class SimulatedTrainer:
         self._clock = clock
         self._store = store
         self._tell = tell
-        self._job = 0
+        self.job = 0
+        """What it works on; 0: nothing."""
         self.worked_s = 0.0
         """Of training, whatever became of it."""
         self._training = False
@@ -50,7 +51,7 @@ class SimulatedTrainer:
         chance = self._clock.chance
         evaluating = isinstance(job, Evaluate)
         seconds = (EVALUATING_S if evaluating else self._device.training_s) * chance.uniform(0.8, 1.3)
-        self._job, self._began, self._training = job.job, self._clock.now, not evaluating
+        self.job, self._began, self._training = job.job, self._clock.now, not evaluating
         if self._clock.happens(troubles.trainer_dies):
             self._after(seconds / 2, job.job, lambda: self._die(job.job))
         elif self._clock.happens(troubles.work_fails):
@@ -66,12 +67,12 @@ class SimulatedTrainer:
 
     def stop(self) -> None:
         """Nothing more of the job is wanted."""
-        if self._job and self._training:
+        if self.job and self._training:
             self.worked_s += self._clock.now - self._began
-        self._job = 0
+        self.job = 0
 
     def _after(self, seconds: float, job: int, action: Callable[[], None]) -> None:
-        self._later(seconds, lambda: action() if job == self._job else None)
+        self._later(seconds, lambda: action() if job == self.job else None)
 
     def _die(self, job: int) -> None:
         self.stop()
@@ -82,7 +83,7 @@ class SimulatedTrainer:
         self._tell(TrainingFailed(job, DeclineReason.TRAINING_FAILED, "the loss is not finite"))
 
     def _evaluated(self, job: int) -> None:
-        self._job = 0
+        self.job = 0
         self._tell(Evaluated(job, METRICS))
 
     def _trained(self, job: Train, seconds: float, parameters: int) -> None:

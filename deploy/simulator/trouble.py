@@ -3,18 +3,21 @@
 from collections.abc import Callable, Sequence
 
 from aggregator.coordinator import events as on
+from broker.messages import DeclineReason
 from deploy.simulator.aggregator import Aggregator
 from deploy.simulator.clock import Clock
 from deploy.simulator.device import Device
 from deploy.simulator.network import Broker
 from deploy.simulator.scenario import Scenario, Troubles
 from deploy.simulator.session import DEAD_LINK_S
+from edge_agent.availability import Hindrance
 
 BROKER_SAVES_S = 30.0
 BROKER_DOWN_S = (0.5, 20.0)
 AWAY_S = (5.0, 60.0)
 STALL_S = (5.0, 40.0)
 ALWAYS = (0.0, 1.0)
+REASONS = (DeclineReason.PAUSED, DeclineReason.HEAT)
 
 
 class Troublemaker:
@@ -45,6 +48,8 @@ class Troublemaker:
             "partition_s": self._partition,
             "site_away_s": self._lose_a_site,
             "device_away_s": self._lose_a_device,
+            "device_unfit_s": self._hinder_a_device,
+            "disk_full_s": self._fill_the_disk,
             "aggregator_dies_s": lambda: self._aggregator.crash(power=self._coin()),
             "aggregator_stalls_s": lambda: self._aggregator.stall(self._clock.chance.uniform(*STALL_S)),
             "broker_restarts_s": self._restart_broker,
@@ -99,9 +104,10 @@ class Troublemaker:
 
     def _lose_a_site(self) -> None:
         site = self._any_device().about.site
+        dark_s = self._clock.chance.uniform(*self._current().site_down_s)
         for device in self._devices:
             if device.about.site == site:
-                device.crash(power=True, down_s=AWAY_S)
+                device.lose_power(dark_s)
 
     def _lose_a_device(self) -> None:
         device = self._any_device()
@@ -111,6 +117,16 @@ class Troublemaker:
             device.leave()
             self._clock.after(self._clock.chance.uniform(*AWAY_S), device.boot)
 
+    def _hinder_a_device(self) -> None:
+        reason = self._clock.chance.choice(REASONS)
+        self._any_device().hinder(Hindrance(reason, "simulated"), self._clock.now + self._away_s())
+
+    def _fill_the_disk(self) -> None:
+        self._aggregator.disk.full_until = self._clock.now + self._away_s()
+
+    def _away_s(self) -> float:
+        return self._clock.chance.uniform(*AWAY_S)
+
     def _restart_broker(self) -> None:
         if self._broker.running:
             self._broker.stop(killed=self._coin())
@@ -119,19 +135,17 @@ class Troublemaker:
     def _sleep(self, device: Device) -> None:
         """Have the device's power follow the sun, until all is well."""
         day_s, (wakes, sleeps) = self._scenario.day_s, device.about.awake
-
-        def day() -> None:
-            if self._clock.now < self._scenario.heals_at:
-                device.boot()
-                self._clock.after((sleeps - wakes) * day_s, night)
+        dark_s = (1 - sleeps + wakes) * day_s
 
         def night() -> None:
             if self._clock.now < self._scenario.heals_at:
-                dark_s = (1 - sleeps + wakes) * day_s
-                device.crash(power=True, down_s=(dark_s, dark_s))
-                self._clock.after(dark_s, day)
+                device.lose_power(dark_s)
+                self._clock.after(day_s, night)
 
-        self._clock.after(wakes * day_s, day)
+        begun_s = (sleeps % 1.0) * day_s - day_s
+        if begun_s + dark_s > 0:
+            device.dark_until = begun_s + dark_s
+        self._clock.after(begun_s + day_s, night)
 
     def _save(self) -> None:
         self._clock.after(BROKER_SAVES_S, self._save)

@@ -6,13 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.events import Event
+from aggregator.deeds import Deeds
 from aggregator.intake import IntakeLimits
 from aggregator.publisher import Publisher, _Chunk
+from aggregator.records import Incident
+from aggregator.room import Room
 from aggregator.uploads import Uploads, _Upload
 from broker.messages import BlobRef, Grant, RejectReason
 from broker.topics import BLOB_CHUNK, Topics
-from deploy.simulator.disk import SimulatedSpool, zeros
+from deploy.simulator.disk import Disk, SimulatedSpool, zeros
 from deploy.simulator.session import SimulatedSession
 from host.errors import StorageError, WireError
 from host.loop import Jobs
@@ -27,7 +31,7 @@ class SimulatedJobs(Jobs):
     """Long work, one after the other; `later` does something after some time if the process still lives."""
 
     def __init__(self, later: Later) -> None:
-        self._later = later
+        self.later = later
         self._waiting: deque[Callable[[], None]] = deque()
         self._working = False
 
@@ -54,16 +58,12 @@ class SimulatedJobs(Jobs):
         if self._waiting and not self._working:
             self._working = True
             run = self._waiting.popleft()
-            self._later(WORKING_S, lambda: self._run(run))
+            self.later(WORKING_S, lambda: self._run(run))
 
     def _run(self, run: Callable[[], None]) -> None:
         self._working = False
         run()
         self._next()
-
-
-def _refuse(error: Exception) -> None:
-    raise error  # simulated disks are never full
 
 
 class SimulatedUploads(Uploads):
@@ -76,8 +76,9 @@ class SimulatedUploads(Uploads):
         limits: IntakeLimits,
         send: Callable[[str, Grant], None],
         tell: Callable[[Event], None],
+        filled: Callable[[Exception], None],
     ) -> None:
-        super().__init__(spool, jobs, limits, send, tell, filled=_refuse)
+        super().__init__(spool, jobs, limits, send, tell, filled)
         self._simulated = spool
 
     def _verify(self, device: str, upload: _Upload) -> RejectReason | None:
@@ -89,6 +90,24 @@ class SimulatedUploads(Uploads):
         offer = upload.offer
         self._simulated.keep(offer.run, offer.round, device, offer.update.digest)
         return None
+
+
+class SimulatedRoom(Room):
+    """Looks at a simulated disk."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        core: Coordinator,
+        deeds: Deeds,
+        tell: Callable[[Event], None],
+        note: Callable[[Incident], None],
+    ) -> None:
+        super().__init__(Path(), core, deeds, tell, note)
+        self._disk = disk
+
+    def _has_room(self, _wanted_bytes: int) -> bool:
+        return not self._disk.full
 
 
 class SimulatedPublisher(Publisher):

@@ -8,10 +8,12 @@ from aggregator.coordinator import events as on
 from broker.contract import DataContract
 from broker.messages import BlobRef
 from deploy.simulator.disk import SimulatedSpool
-from deploy.simulator.judge import Judge, Key
+from deploy.simulator.fates import Key
+from deploy.simulator.judge import Judge
 from deploy.simulator.scenario import Scenario
-from deploy.simulator.workers import Later, SimulatedJobs
+from deploy.simulator.workers import SimulatedJobs
 from host.errors import StorageError
+from host.files import is_no_room
 
 RUNTIME = "litert"
 LAYOUT = "1" * 64
@@ -35,8 +37,8 @@ class Workshop:
         spool: SimulatedSpool,
         blobs: set[BlobRef],
         jobs: SimulatedJobs,
-        later: Later,
         tell: Callable[[on.Event], None],
+        hold: Callable[[do.Effect, Exception], None],
         succeeds: Callable[[], bool],
     ) -> None:
         self._scenario = scenario
@@ -44,13 +46,14 @@ class Workshop:
         self._spool = spool
         self._blobs = blobs
         self._jobs = jobs
-        self._later = later
+        self._later = jobs.later
         self._tell = tell
+        self._hold = hold
         self._succeeds = succeeds
 
     def prepare(self, effect: do.Prepare) -> None:
         """Build the task's model."""
-        self._later(PREPARING_S, lambda: self._tell(self._prepared(effect)))
+        self._later(PREPARING_S, lambda: self._on_disk(effect, lambda: self._tell(self._prepared(effect))))
 
     def aggregate(self, effect: do.Aggregate) -> None:
         """Run the strategy over the round's updates."""
@@ -60,16 +63,19 @@ class Workshop:
             if self._judge.runs[run]:
                 raise StorageError("the run was stopped, and its spool swept")
             spool = {Key(*key): digest for key, digest in self._spool.updates.items()}
-            content = self._judge.aggregates_over(run, number, effect.updates, spool)
+            content = self._judge.aggregates_over(effect, spool)
+            self._spool.disk.check_room()
             if not self._succeeds():
                 raise StorageError(WHY)
             return self._theta(run, number, f"{effect.theta.digest} {content}")
 
         def done(theta: BlobRef) -> None:
             self._tell(on.Aggregated(run, number, theta))
-            self._spool.forget(run, number)
 
         def failed(error: Exception) -> None:
+            if is_no_room(error):
+                self._hold(effect, error)
+                return
             self._tell(on.AggregationFailed(run, number, str(error)))
 
         self._jobs.submit(work, done, failed)
@@ -79,7 +85,16 @@ class Workshop:
         evaluated: on.Event = on.EvaluationFailed(effect.run, effect.round, WHY)
         if self._succeeds():
             evaluated = on.Evaluated(effect.run, effect.round, METRICS)
-        self._later(EVALUATING_S, lambda: self._tell(evaluated))
+        self._later(EVALUATING_S, lambda: self._on_disk(effect, lambda: self._tell(evaluated)))
+
+    def _on_disk(self, effect: do.Effect, finish: Callable[[], None]) -> None:
+        """Write what the work gave, or have it done again when there is room."""
+        try:
+            self._spool.disk.check_room()
+        except StorageError as error:
+            self._hold(effect, error)
+        else:
+            finish()
 
     def _prepared(self, effect: do.Prepare) -> on.Event:
         run = effect.run

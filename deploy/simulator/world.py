@@ -16,9 +16,11 @@ from deploy.simulator.aggregator import UNIX_S, Aggregator
 from deploy.simulator.clock import Clock
 from deploy.simulator.device import Device
 from deploy.simulator.disk import Disk
-from deploy.simulator.judge import Judge, ViolationError, require
+from deploy.simulator.fates import ViolationError, require
+from deploy.simulator.judge import Judge
 from deploy.simulator.network import Broker, Weather
 from deploy.simulator.scenario import Scenario, Troubles
+from deploy.simulator.timeline import Doing, Timeline
 from deploy.simulator.trouble import Troublemaker
 
 TASK = "task"
@@ -117,6 +119,14 @@ class World:
             self.until(self.clock.now + SETTLES_S)
             self._look_at_the_end()
 
+    def watch(self) -> Timeline:
+        """Have it noted what each device does when, from now on."""
+        timeline = Timeline()
+        for name, device in self.devices.items():
+            device.timeline = timeline
+            timeline.note(name, Doing.AWAY, self.clock.now)
+        return timeline
+
     def run_in_trouble(self, look: Callable[[], None]) -> None:
         """Let one run take as long as it takes, with trouble to its end; `look` is called now and then."""
         with self._named():
@@ -143,8 +153,9 @@ class World:
 
     @property
     def finished(self) -> bool:
-        """Whether the newest run has come to its end."""
-        return [*self.judge.runs.values()][-1:] == [RunOutcome.FINISHED]
+        """Whether the newest run has ended: one that waits for a full disk is in no ledger yet."""
+        active = self.aggregator.running and self.aggregator.core.run is not None
+        return not active and [*self.judge.runs.values()][-1:] == [RunOutcome.FINISHED]
 
     def begin(self) -> None:
         """Start the aggregator and, within some seconds, every device."""
@@ -162,9 +173,10 @@ class World:
         self.weather.jitter_s = self.weather.lost = self.weather.duplicated = self.weather.ghosts = 0.0
         for disk in self._disks():
             disk.cuts = disk.rot = 0.0
-        self.aggregator.cut_off_until = 0.0
+        self.aggregator.cut_off_until = self.aggregator.disk.full_until = 0.0
         for device in self.devices.values():
-            device.cut_off_until = 0.0
+            device.cut_off_until = device.dark_until = 0.0
+            device.calm()
         self.broker.start()
         self.aggregator.boot()
         for device in self.devices.values():

@@ -1,6 +1,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from deploy.command.app import run
 from deploy.simulator.outcome import look_at
 from deploy.simulator.scenario import Scenario, Troubles, fleet
 from deploy.simulator.world import World
+from tests.docs.pages import all_blocks, commands
 
 ROUNDS = 3
 SMALL = (
@@ -68,7 +70,10 @@ def test_drop_out_wastes_training_and_over_selection_wastes_more() -> None:
 
 
 def test_sites_that_fail_cost_training_and_time_but_no_round_its_quorum() -> None:
-    calm, outages = outcome_of(a_fleet(Troubles())), outcome_of(a_fleet(Troubles(site_away_s=30.0)))
+    calm, outages = (
+        outcome_of(a_fleet(Troubles())),
+        outcome_of(a_fleet(Troubles(site_away_s=30.0, site_down_s=(20.0, 40.0)))),
+    )
     assert outages.wasted_s > calm.wasted_s
     assert outages.p95_s > calm.p95_s
     assert outages.quorum == ROUNDS
@@ -89,6 +94,54 @@ def test_the_same_seed_gives_the_same_and_another_one_does_not(
         assert simulate(monkeypatch, "--json", "--seed", seed) == 0
     one, again, other = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert one == again != other
+
+
+def test_a_picture_is_written_beside_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "fleet.png"
+    assert (
+        simulate(monkeypatch, "--plot", str(picture), "--awake", "0.5", "--day-s", "600", "--sites", "2") == 0
+    )
+    assert "reached their quorum" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written_is_told_before_the_simulation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert simulate(monkeypatch, "--plot", str(tmp_path / "absent/fleet.png")) != 0
+    captured = capsys.readouterr()
+    assert "absent" in captured.err
+    assert not captured.out
+
+
+def test_the_page_shows_what_its_command_prints_and_reads_it_rightly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [
+        pair for block in all_blocks("console") for pair in commands(block) if "midge simulate" in pair[0]
+    ]
+    (command, shown), *_ = found
+    tables = list[dict[str, str]]()
+    for line in (command, command.replace("--over-selection 1.3", "--over-selection 1.8")):
+        monkeypatch.setattr(sys, "argv", line.split(" --plot")[0].split())
+        with pytest.raises(SystemExit) as left:
+            run()
+        assert not left.value.code
+        tables.append(rows_of(capsys.readouterr().out))
+    assert rows_of(shown).keys() == tables[0].keys()
+    assert part(tables[0], "reached their target") < part(tables[1], "reached their target")
+    assert part(tables[0], "of it for nothing") < part(tables[1], "of it for nothing")
+
+
+def rows_of(table: str) -> dict[str, str]:
+    rows = (line.split("│") for line in table.splitlines() if "│" in line)
+    return {row[1].strip(): row[2].strip() for row in rows}
+
+
+def part(rows: dict[str, str], name: str) -> float:
+    return float(rows[name].rstrip("%"))
 
 
 def test_settings_that_contradict_each_other_are_refused_in_a_line(

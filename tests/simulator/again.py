@@ -2,7 +2,7 @@
 
 import sys
 
-from deploy.simulator.judge import ViolationError
+from deploy.simulator.fates import ViolationError
 from deploy.simulator.scenario import chaos
 from deploy.simulator.world import World
 

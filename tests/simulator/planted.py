@@ -1,21 +1,26 @@
 """Bugs, each planted into the simulated system where it would really be."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
-from aggregator.coordinator import core, training
+from aggregator.coordinator import core, late, training
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.context import Context
 from aggregator.coordinator.fleet import Fleet
 from aggregator.coordinator.phases import Phase
+from aggregator.coordinator.state import Carried, Run
+from aggregator.deeds import Deeds
 from aggregator.ledger import Ledger
 from broker.messages import Presence, Receipt
 from deploy.simulator.aggregator import Aggregator
 from deploy.simulator.disk import SimulatedStore
 from edge_agent import context, lifecycle, offering
 from edge_agent.snapshot import Snapshot
+from host.errors import NoRoomError
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -29,7 +34,7 @@ def receipt_before_persist(patch: pytest.MonkeyPatch) -> None:
     def tell(self: Aggregator, event: on.Event) -> None:
         effects = self.core.handle(event, self._clock.now)
         for effect in sorted(effects, key=is_no_receipt):
-            self._deeds[type(effect)](effect)
+            self._deeds.carry_out([effect])
 
     patch.setattr(Aggregator, "_tell", tell)
 
@@ -92,6 +97,45 @@ def restart_forgets_to_aggregate(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(core.RULES, on.Restored, lambda _c, _event: None)
 
 
+def late_update_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A late update is accepted, and in no model."""
+    patch.setattr(late, "_carry", lambda _c, _run, _carried: None)
+
+
+def late_update_counted_twice(patch: pytest.MonkeyPatch) -> None:
+    """What a model took in is there for the next one, too."""
+    close = training._close
+
+    def close_and_keep(c: Context, reason: str) -> None:
+        run = c.active_run()
+        carried = [*run.carried]
+        close(c, reason)
+        run.carried += carried
+
+    patch.setattr(training, "_close", close_and_keep)
+
+
+def late_update_counts_in_full(patch: pytest.MonkeyPatch) -> None:
+    """A late update weighs as much as one in time."""
+    weighed = late.weighed
+
+    def in_full(run: Run, carried: list[Carried]) -> tuple[do.CarriedUpdate, ...]:
+        return tuple(replace(one, weight=1.0) for one in weighed(run, carried))
+
+    patch.setattr(late, "weighed", in_full)
+
+
+def full_disk_ignored(patch: pytest.MonkeyPatch) -> None:
+    """What could not be written is said all the same."""
+
+    def carry_out(self: Deeds, effects: Sequence[do.Effect]) -> None:
+        for effect in effects:
+            with contextlib.suppress(NoRoomError):
+                self._table[type(effect)](effect)
+
+    patch.setattr(Deeds, "carry_out", carry_out)
+
+
 ALL: tuple[Plant, ...] = (
     receipt_before_persist,
     duplicate_counted,
@@ -100,4 +144,8 @@ ALL: tuple[Plant, ...] = (
     agent_forgets_what_it_trained,
     update_deleted_unanswered,
     restart_forgets_to_aggregate,
+    late_update_forgotten,
+    late_update_counted_twice,
+    late_update_counts_in_full,
+    full_disk_ignored,
 )

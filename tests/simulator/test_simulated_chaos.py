@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deploy.simulator.judge import ViolationError
+from deploy.simulator.fates import ViolationError
 from deploy.simulator.scenario import chaos
 from deploy.simulator.world import World
 from tests.simulator.planted import ALL, Plant

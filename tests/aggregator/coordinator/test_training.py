@@ -2,6 +2,7 @@ import pytest
 
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
+from aggregator.coordinator.context import Context
 from aggregator.coordinator.phases import Phase
 from aggregator.records import (
     Declined,
@@ -374,6 +375,24 @@ def test_an_offer_is_admitted_and_counts_when_it_lies_in_the_spool() -> None:
         do.Persist((record,), world.core.snapshot()),
         do.Send("b", receipt),
     ]
+
+
+def test_an_offer_that_is_only_answered_costs_the_same_in_a_round_of_any_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.begin_training("a", "b", "c")
+    core, looked = world.core, list[str]()
+
+    def awaited(_: Context) -> set[str]:
+        looked.append("every participant")
+        return set()
+
+    monkeypatch.setattr(Context, "awaited", awaited)
+    assert core.handle(on.UpdateOffered("b", offer("b")), world.now) == [do.Admit("b", offer("b"))]
+    assert not looked
+    core.handle(on.UpdateReceived("b", offer("b")), world.now)
+    assert looked
 
 
 def test_an_offer_accepted_before_is_accepted_again_and_noted_once() -> None:
