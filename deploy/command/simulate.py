@@ -56,7 +56,10 @@ BrokerRestartS = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="All chance follows from it.")]
 Plot = Annotated[
-    Path | None, typer.Option(dir_okay=False, help="Draw it into this .png: devices, rounds, updates.")
+    Path | None,
+    typer.Option(
+        dir_okay=False, help="Draw it into this .png: who did what, rounds, updates; the metrics with --task."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 
@@ -92,7 +95,10 @@ def simulate(  # noqa: PLR0913 - each is an option
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run rounds on a simulated fleet: real coordinator and agents, no network, clock or training."""
+    """Run rounds on a simulated fleet: real coordinator and agents, no network, clock or training.
+
+    With --task, train for real instead, without a broker, to compare settings and strategies.
+    """
     settings = _settings(
         rounds=rounds,
         seed=seed,
