@@ -282,7 +282,8 @@ def test_a_revoked_device_cannot_return_not_even_by_an_earlier_session_of_tls(tm
         (home.broker / "crl.pem").write_bytes(authority.crl())
         reload(home, broker)
         assert "alert certificate revoked" in refusal(settings)
-        with pytest.raises(ssl.SSLError, match="CERTIFICATE_REVOKED"):
+        # TLS 1.3 asks for the certificate last: we may see the alert, or the end that follows it.
+        with pytest.raises((ssl.SSLError, ConnectionError)):
             connect(context, home, session)
 
 
@@ -297,7 +298,8 @@ def connect(
         context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as secured,
     ):
         secured.sendall(begin)
-        assert secured.recv(1) == b"\x20"
+        if secured.recv(1) != b"\x20":
+            raise ConnectionError("the broker did not answer CONNECT")
         assert secured.session_reused == (session is not None)
         return secured.session
 
