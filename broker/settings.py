@@ -100,6 +100,12 @@ class BrokerSettings(BaseModel):
         """The topics of this federation."""
         return Topics(self.federation, self.prefix)
 
+    def at(self, url: str, username: str | None = None) -> "BrokerSettings":
+        """The same broker by another listener, without our credentials; raises ValueError for a bad URL."""
+        _endpoint(url)
+        ours = dict.fromkeys(("password_file", "certificate_file", "key_file", "client_id"))
+        return self.model_copy(update={**ours, "url": url, "username": username})
+
     def password(self) -> str | None:
         """Read the password; raises ConfigError when its file is unreadable or empty."""
         if self.password_file is None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from broker.names import ID_PATTERN, RESERVED_IDS, PublicKey
 from broker.settings import BrokerSettings
@@ -14,6 +14,18 @@ DEFAULT_STATE_FOLDER = Path("/var/lib/midge-agent")
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class EnrolmentSettings(BaseModel):
+    """Where a device without a certificate gets one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(
+        pattern=r"^(mqtts|wss)://",
+        description="the broker's listener that asks for no certificate, mqtts://...",
+    )
+    token_file: Path = Field(description="the token; it is used once, then shredded")
+
+
 class AgentSettings(BaseModel):
     """What `midge-agent run --config FILE` reads."""
 
@@ -21,6 +33,9 @@ class AgentSettings(BaseModel):
 
     device: str = Field(pattern=ID_PATTERN, description="this device's id, its own in the federation")
     broker: BrokerSettings = Field(description="how to reach the broker")
+    enrolment: EnrolmentSettings | None = Field(
+        default=None, description="how to get a certificate by token; None: broker names one, if it needs one"
+    )
     aggregator_key: PublicKey | None = Field(
         default=None,
         description="public key without whose signature no round is obeyed; None: obey whoever announces one",
@@ -54,6 +69,13 @@ class AgentSettings(BaseModel):
     min_free_memory_bytes: int = Field(
         default=64 << 20, ge=0, description="memory that would be free without the trainer"
     )
+
+    @model_validator(mode="after")
+    def _enrols_at_the_broker(self) -> "AgentSettings":
+        if self.enrolment is not None:
+            # Raises for a URL that names no place.
+            self.broker.at(self.enrolment.url)
+        return self
 
     @field_validator("device")
     @classmethod
