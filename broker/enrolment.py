@@ -7,6 +7,7 @@ public half: neither what crosses the broker nor what the registrar stores lets 
 """
 
 import hashlib
+import hmac
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -141,6 +142,11 @@ class Token:
     def public_key(self) -> str:
         """What the registrar keeps: 64 hexadecimal digits."""
         return self._key().public_key().public_bytes_raw().hex()
+
+    @property
+    def password(self) -> str:
+        """What opens the broker's listener for tokens; the broker learns it, and can sign nothing with it."""
+        return hmac.new(self.seed, b"midge enrolment account 1", "sha256").hexdigest()
 
     def prove(self, topic: str, request: bytes) -> bytes:
         """Sign a request that goes to this full topic."""

@@ -31,9 +31,11 @@ from edge_agent.identity import Identity, shred
 from edge_agent.renewing import require_ours
 from edge_agent.settings import AgentSettings
 from host.errors import ConfigError, DataError, WireError
+from host.files import write_atomic
 from host.inbox import Inbox
 from host.notify import Notifier
 
+PASSWORD = "token.password"  # noqa: S105 - the name of a file
 INBOX_LIMIT = 64
 WAIT_S = 0.5
 # What is refused, an operator has to mend.
@@ -76,7 +78,8 @@ class Enrolling:
         self._device = settings.device
         self._identity = identity
         self._token = token
-        self._broker = settings.broker.at(settings.enrolment.url, token.id)
+        self._password = settings.state_folder / PASSWORD
+        self._broker = settings.broker.at(settings.enrolment.url, token.id, self._password)
         topics = self._broker.topics
         self._topic = topics.topic(ENROL_REQUEST, token=token.id)
         self._request = request(identity.pending_key(), settings.device)
@@ -95,6 +98,7 @@ class Enrolling:
         """Ask until there is a certificate; False when stopped, or when the one that is there has to do."""
         log.info("enrolling %s with its token at %s", self._device, self._broker.url)
         notifier.status("waiting for the registrar's certificate")
+        write_atomic(self._password, self._token.password.encode(), mode=0o600)
         give_up_at = None if self._identity.record.current is None else time.monotonic() + PATIENCE_S
         self._session.start()
         try:
@@ -109,6 +113,7 @@ class Enrolling:
                     break
         finally:
             self._session.stop()
+            self._password.unlink(missing_ok=True)
         return self._enrolled
 
     def _hear(self, event: events.SessionEvent) -> None:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from broker.names import ID_PATTERN, RESERVED_IDS, PublicKey
-from broker.settings import BrokerSettings
+from broker.settings import BrokerSettings, read_endpoint
 from edge_agent.data.settings import DataSettings
 from edge_agent.hours import Span
 
@@ -24,6 +24,13 @@ class EnrolmentSettings(BaseModel):
         description="the broker's listener that asks for no certificate, mqtts://...",
     )
     token_file: Path = Field(description="the token; it is used once, then shredded")
+
+    @field_validator("url")
+    @classmethod
+    def _encrypted(cls, url: str) -> str:
+        if not read_endpoint(url).tls:
+            raise ValueError(f"enrolment url {url!r} is not encrypted: use mqtts:// or wss://")
+        return url
 
 
 class AgentSettings(BaseModel):
@@ -69,13 +76,6 @@ class AgentSettings(BaseModel):
     min_free_memory_bytes: int = Field(
         default=64 << 20, ge=0, description="memory that would be free without the trainer"
     )
-
-    @model_validator(mode="after")
-    def _enrols_at_the_broker(self) -> "AgentSettings":
-        if self.enrolment is not None:
-            # Raises for a URL that names no place.
-            self.broker.at(self.enrolment.url)
-        return self
 
     @field_validator("device")
     @classmethod

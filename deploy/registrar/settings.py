@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broker.settings import BrokerSettings
 
+TOKEN_REGISTER = "tokens.sqlite"  # noqa: S105 - the name of a file
+
 
 class RegistrarSettings(BaseModel):
     """Everything in registrar.toml."""

@@ -43,6 +43,10 @@ class TokenRow:
     claimed_by: str | None = None
     chain: bytes | None = None
 
+    def may_enrol(self, now: float) -> bool:
+        """Whether somebody may still come with it: for the first time, or for an answer that was lost."""
+        return not self.withdrawn and (self.claimed_by is not None or now < self.expires_unix_s)
+
 
 @dataclass(frozen=True)
 class Renewed:
