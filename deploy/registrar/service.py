@@ -179,6 +179,10 @@ class Service:
 
     @_do.register
     def _reply(self, effect: events.Reply) -> None:
+        self.answer(effect)
+
+    def answer(self, effect: events.Reply) -> None:
+        """Publish an answer; one that cannot be sent is given again when asked for."""
         topic = self._topics.topic(effect.branch, token=effect.name, device=effect.name)
         if self._session.publish(topic, wire.encode(effect.answer), qos=effect.branch.qos) is None:
             log.warning("an answer on %s could not be sent; it is given again when asked for", topic)
