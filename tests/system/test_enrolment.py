@@ -116,6 +116,19 @@ def test_a_device_with_a_token_and_a_clock_in_1970_enrols_and_trains(
     assert "enrolling" not in lab.log("pi-1").partition("stopping: SIGTERM")[2]
 
 
+def test_another_token_enrols_a_device_again(lab: SecuredLab) -> None:
+    lab.start_registrar()
+    bundle = lab.token_bundle("pi-1")
+    agent = lab.start_bundle(bundle, "pi-1")
+    lab.until_logged("pi-1", "connected to")
+    first = shown(lab, "pi-1")
+    agent.stop()
+    shutil.rmtree(bundle)
+    lab.start_bundle(lab.token_bundle("pi-1"), "pi-1")
+    lab.until_logged("pi-1", "connected to", times=2)
+    assert shown(lab, "pi-1") != first
+
+
 @pytest.mark.timeout(240)
 def test_a_registrar_killed_before_its_answer_gives_the_same_one_and_the_token_serves_nobody_else(
     lab: SecuredLab,
