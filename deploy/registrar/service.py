@@ -95,11 +95,13 @@ class Service:
     def _connected(self, _happening: broker_events.Connected) -> None:
         self._unreachable = 0
         log.info("connected to %s", self._settings.broker.url)
-        self._notifier.status("connected")
 
     @_on.register
     def _subscribed(self, happening: broker_events.Subscribed) -> None:
-        if not happening.ok:
+        if happening.ok:
+            self._notifier.status("connected, answering devices")
+        else:
+            self._notifier.status("connected, but may not hear requests")
             log.error("the broker does not let us hear requests: give the registrar's account its rights")
 
     @_on.register
