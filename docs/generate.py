@@ -16,6 +16,7 @@ from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
 from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, update, wire
 from broker.settings import BrokerSettings
+from deploy.home.federation import FederationSettings, Ports
 from deploy.registrar.settings import RegistrarSettings
 from docs.tables import fields_table, number, table
 from edge_agent import backoff, transitions, uploads
@@ -42,6 +43,8 @@ SETTINGS = {
         AgentSettings,
         EnrolmentSettings,
         BrokerSettings,
+        FederationSettings,
+        Ports,
         RegistrarSettings,
     )
 } | {
