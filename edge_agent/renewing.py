@@ -132,10 +132,11 @@ class Renewing:
 
 def require_ours(chain: bytes, key: bytes, device: str) -> None:
     """Raise WireError unless a certificate is for this key and this device."""
-    from host.certificates import belongs, common_name  # noqa: PLC0415
+    from host import certificates  # noqa: PLC0415
 
     try:
-        name, fits = common_name(chain), belongs(chain, key)
+        certificates.chain(chain)
+        name, fits = certificates.common_name(chain), certificates.belongs(chain, key)
     except DataError as error:
         raise WireError(f"the registrar's answer holds no certificate: {error}") from None
     if not fits or name != device:

@@ -19,10 +19,7 @@ class EnrolmentSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(
-        pattern=r"^(mqtts|wss)://",
-        description="the broker's listener that asks for no certificate, mqtts://...",
-    )
+    url: str = Field(description="the broker's listener for tokens: mqtts://host:8884")
     token_file: Path = Field(description="the token; it is used once, then shredded")
 
     @field_validator("url")
