@@ -6,6 +6,7 @@ import pytest
 from broker.enrolment import Token
 from broker.settings import BrokerSettings
 from edge_agent import enrolling
+from edge_agent.check import PARTS
 from edge_agent.data.settings import NpzSettings
 from edge_agent.enrolling import enrol
 from edge_agent.identity import Identity
@@ -13,6 +14,7 @@ from edge_agent.renewing import require_ours
 from edge_agent.settings import AgentSettings, EnrolmentSettings
 from host.certificates import new_key
 from host.errors import ConfigError, WireError
+from host.exits import ExitCode
 from host.notify import Notifier
 from tests.deploy.registrar.chains import chain_for
 
@@ -49,6 +51,12 @@ def test_without_enrolment_in_the_settings_nothing_is_done(tmp_path: Path) -> No
 def test_with_neither_token_nor_certificate_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"token_file .*token is not there.*make a token"):
         try_to_enrol(settings(tmp_path))
+
+
+def test_a_device_that_is_not_enrolled_yet_is_no_fault(tmp_path: Path) -> None:
+    code, text = PARTS["broker"](settings(tmp_path))
+    assert code is ExitCode.OK
+    assert "not enrolled yet" in text
 
 
 def test_a_damaged_token_is_told(tmp_path: Path) -> None:
