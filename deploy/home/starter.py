@@ -14,7 +14,10 @@ WIDTH = 100
 
 
 def starter(settings: BaseModel, title: str) -> str:
-    """Write a TOML file that reads as these settings; what is as by default stands as `#name = value`."""
+    """Write a TOML file that reads as these settings; what is as by default stands as `#name = value`.
+
+    Maps are left out.
+    """
     return "\n".join([f"# {title}", *_lines(settings, "")]) + "\n"
 
 
@@ -25,11 +28,13 @@ def example(table: str, settings: BaseModel) -> str:
 
 
 def _lines(settings: BaseModel, table: str) -> Iterator[str]:
-    fields = type(settings).model_fields
+    # A union's tag first: it tells which model the table is of.
+    fields = dict(sorted(type(settings).model_fields.items(), key=lambda item: not _is_tag(item[1])))
     values = {name: getattr(settings, name) for name in fields}
     tables = {name: value for name, value in values.items() if isinstance(value, BaseModel)}
     plain = settings.model_dump(mode="json", exclude=set(tables))
-    for name, value in plain.items():
+    for name in (name for name in fields if name in plain):
+        value = plain[name]
         if not isinstance(value, dict):
             yield ""
             yield from _remark(fields[name].description)
@@ -42,10 +47,12 @@ def _lines(settings: BaseModel, table: str) -> Iterator[str]:
         yield from _lines(value, inner)
 
 
+def _is_tag(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+
+
 def _is_chosen(field: FieldInfo, value: object) -> bool:
-    # A union's tag tells which model the table is of.
-    is_tag = get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
-    return is_tag or field.is_required() or value != field.default
+    return _is_tag(field) or field.is_required() or value != field.default
 
 
 def _setting(name: str, value: JSON, *, chosen: bool) -> str:
