@@ -14,13 +14,14 @@ from typing import Any
 from aggregator.coordinator import fleet, liveness, phases
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
-from broker import acl, contract, layout, messages, monitor, program, topics, update, wire
+from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, update, wire
 from broker.settings import BrokerSettings
 from deploy.home.federation import FederationSettings, Ports
+from deploy.registrar.settings import RegistrarSettings
 from docs.tables import fields_table, number, table
 from edge_agent import backoff, transitions, uploads
 from edge_agent.data import settings as data
-from edge_agent.settings import AgentSettings
+from edge_agent.settings import AgentSettings, EnrolmentSettings
 from host.exits import ExitCode
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)
 
 MESSAGES = {
     name: model
-    for module in (messages, monitor, contract, layout)
+    for module in (messages, monitor, contract, layout, enrolment)
     for name, model in vars(module).items()
     if isinstance(model, type) and model.__module__ == module.__name__ and hasattr(model, "model_fields")
 } | {"Program": program.Program, "Header": update.Header}
@@ -40,9 +41,11 @@ SETTINGS = {
         TaskSettings,
         RunSettings,
         AgentSettings,
+        EnrolmentSettings,
         BrokerSettings,
         FederationSettings,
         Ports,
+        RegistrarSettings,
     )
 } | {
     name: model for name, model in vars(data).items() if name.endswith("Settings") and isinstance(model, type)
@@ -61,6 +64,8 @@ LIMITS = {
     "programs whose speed a device remembers": (messages.MAX_SPEEDS, "programs"),
     "silence that makes a device lost, before its rhythm is learnt": (liveness.USUAL, "heartbeats"),
     "silence that makes a device lost, by its rhythm": (liveness.LONGEST, "heartbeats"),
+    "a certificate request": (enrolment.MAX_REQUEST_BYTES, "bytes"),
+    "a certificate with those behind it": (enrolment.MAX_CHAIN_BYTES, "bytes"),
     "pause between two offers": (backoff.LONGEST_S, "s"),
 }
 
@@ -126,6 +131,13 @@ def access_list() -> str:
     return f"```text\n{acl.acl(topics.Topics('default'), users)}```"
 
 
+def refusals() -> str:
+    """Why the registrar gives no certificate."""
+    return table(
+        ("reason", "meaning"), [(f"`{reason}`", what) for reason, what in enrolment.REFUSALS.items()]
+    )
+
+
 def aggregator_states() -> str:
     """The coordinator's phases."""
     return _diagram(phases.TRANSITIONS)
@@ -178,6 +190,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "acl": access_list,
     "aggregator": aggregator_states,
     "agent": agent_states,
+    "refusals": refusals,
 }
 PARTS_OF: Mapping[str, Callable[[str], str]] = {
     "message": message,

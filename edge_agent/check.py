@@ -8,6 +8,7 @@ from broker import wire
 from broker.messages import Federation
 from broker.probe import probe, retained
 from broker.topics import FEDERATION, ROUND
+from edge_agent.identity import Identity
 from edge_agent.runtimes.registry import available
 from edge_agent.settings import AgentSettings
 from edge_agent.store import FolderInUseError, Store
@@ -66,7 +67,10 @@ def _state(settings: AgentSettings) -> tuple[ExitCode, str]:
 
 
 def _broker(settings: AgentSettings) -> tuple[ExitCode, str]:
-    return probe(settings.broker, f"{settings.device}-check")
+    identity = Identity(settings.state_folder, settings.broker)
+    if settings.enrolment is not None and identity.record.current is None:
+        return ExitCode.OK, f"not enrolled yet: the agent will be, with {settings.enrolment.token_file}"
+    return probe(identity.broker, f"{settings.device}-check")
 
 
 def _key(settings: AgentSettings) -> tuple[ExitCode, str]:
@@ -88,7 +92,8 @@ def _key(settings: AgentSettings) -> tuple[ExitCode, str]:
 
 def _told_key(settings: AgentSettings) -> str | None:
     topic = settings.broker.topics.topic(FEDERATION)
-    payload = retained(settings.broker, f"{settings.device}-check", topic)
+    broker = Identity(settings.state_folder, settings.broker).broker
+    payload = retained(broker, f"{settings.device}-check", topic)
     try:
         return wire.decode(Federation, payload).aggregator_key if payload else None
     except WireError:

@@ -3,6 +3,7 @@
 lock                          held while an agent runs
 state.json                    the Snapshot
 paused.json                   the owner's pause, see `pausing`
+certificates.json, certificates/, token.password    see `identity` and `enrolling`
 update-<transfer>.update      the pending update
 training.update               an update being written by the trainer
 optimizer-<run>.state         the optimizer's state, where a task keeps it

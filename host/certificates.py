@@ -71,6 +71,14 @@ def certificate(certificate_pem: bytes) -> x509.Certificate:
         raise DataError(f"it is no certificate in PEM: {error}") from None
 
 
+def chain(chain_pem: bytes) -> list[x509.Certificate]:
+    """Read a certificate and those behind it, each of which has to be one; raises DataError."""
+    try:
+        return x509.load_pem_x509_certificates(_bounded(chain_pem))
+    except ValueError as error:
+        raise DataError(f"it is no chain of certificates in PEM: {error}") from None
+
+
 def common_name(certificate_pem: bytes) -> str:
     """Whose certificate it is; raises DataError when it names nobody."""
     names = certificate(certificate_pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)

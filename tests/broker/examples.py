@@ -1,6 +1,7 @@
 """One example of every message, with every field set."""
 
 from broker.contract import DataContract, Needs
+from broker.enrolment import EnrolmentRequest, Issued, Refusal, RefusalReason, RenewalRequest
 from broker.messages import (
     AgentState,
     Announcement,
@@ -129,4 +130,8 @@ EXAMPLES: tuple[Message, ...] = (
             ),
         ),
     ),
+    EnrolmentRequest(request=b"request", proof=b"signature"),
+    RenewalRequest(request=b"request", certificate=b"certificate", proof=b"signature"),
+    Issued(request=DIGEST, chain=b"certificates", renew_after_s=20_736_000.0),
+    Refusal(request=DIGEST, reason=RefusalReason.TOO_EARLY, wait_s=86_400.0),
 )

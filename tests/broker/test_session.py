@@ -254,6 +254,18 @@ def test_the_session_comes_back_after_the_broker_was_killed_without_what_was_que
         assert aggregator.receive_until(b"new birth") == []
 
 
+def test_other_settings_are_used_from_the_next_connection_on_which_comes_at_once(
+    mosquitto: Mosquitto, device: BrokerSettings
+) -> None:
+    slow = device.model_copy(update={"reconnect_min_s": 3600, "reconnect_max_s": 3600})
+    with Peer(slow, "pi-1") as peer:
+        peer.session.use(mosquitto.settings("pi-2"))
+        peer.until(Disconnected)
+        peer.until(Connected)
+        assert peer.send(Topics("lab").topic(OFFER, device="pi-2"), b"").ok
+        assert not peer.send(Topics("lab").topic(OFFER, device="pi-1"), b"").ok
+
+
 def test_refusals_are_counted_until_the_broker_accepts(device: BrokerSettings, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("wrong")

@@ -77,6 +77,23 @@ def test_an_idle_agent_loads_nothing_that_only_training_needs() -> None:
     assert not loaded & HEAVY
 
 
+def test_an_enrolled_agent_that_idles_loads_nothing_to_sign_with(tmp_path: Path) -> None:
+    loaded = loaded_by(
+        "from pathlib import Path\n"
+        "import edge_agent.enrolling, edge_agent.service\n"
+        "from broker.settings import BrokerSettings\n"
+        "from edge_agent.identity import Identity\n"
+        "from edge_agent.renewing import Renewing\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        """(folder / "certificates.json").write_text('{"current": "a", "renew_unix_s": 9e9}')\n"""
+        "broker = BrokerSettings(url='mqtts://127.0.0.1:1')\n"
+        "renewing = Renewing(Identity(folder, broker), None, broker.topics, 'pi-1')\n"
+        "renewing.connected(); renewing.fire(0.0)"
+    )
+    assert "edge_agent" in loaded
+    assert not loaded & HEAVY
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["--version"]])
 def test_help_and_version_are_answered(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:

@@ -46,7 +46,7 @@ LITERT_BODY = (
     .encode()
 )
 FIELDS = {"device": "pi-1", "user": "ann", "run": "run-a", "round": "12", "digest": "ab" * 32}
-LOWEST = {"transfer": "ab" * 8, "index": "7"}
+LOWEST = {"transfer": "ab" * 8, "index": "7", "token": f"token_{'ab' * 16}"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,168 @@
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from broker.enrolment import (
+    Answer,
+    EnrolmentRequest,
+    Issued,
+    Refusal,
+    RefusalReason,
+    RenewalRequest,
+    Token,
+    show,
+)
+from broker.events import Received
+from broker.messages import Message
+from broker.topics import ENROL_REPLY, ENROL_REQUEST, RENEW, RENEWED, Role
+from broker.wire import decode, encode
+from deploy.home.bundle import agent_settings, enrol, enrol_by_token
+from deploy.home.home import TOKENS, Home
+from deploy.registrar.service import Service
+from deploy.registrar.settings import RegistrarSettings
+from deploy.registrar.standing import standing_of
+from host.certificates import belongs, common_name, new_key, request
+from host.errors import ConfigError
+from host.exits import ExitCode
+from host.notify import Notifier
+from host.settings import load_settings
+from tests.broker.peer import Peer
+from tests.deploy.home.federation import by_password, enrolled, make_home, running
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    made = make_home(tmp_path_factory.mktemp("registrar") / "home")
+    settings = agent_settings(made, "pi-1", {}, by_token=True)
+    enrol_by_token(made, made.tokens(), settings, 3600)
+    with running(made):
+        yield made
+
+
+def settings_of(home: Home, **changes: object) -> RegistrarSettings:
+    return load_settings(RegistrarSettings, home.of(Role.REGISTRAR) / "registrar.toml", changes, {})
+
+
+@contextmanager
+def served(home: Home, notify: Path) -> Iterator[None]:
+    """A registrar in a thread, from READY on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(notify))
+        manager.settimeout(PATIENCE_S)
+        service = Service(settings_of(home), Notifier({"NOTIFY_SOCKET": str(notify)}))
+        outcome: list[ExitCode] = []
+        thread = threading.Thread(target=lambda: outcome.append(service.run()))
+        thread.start()
+        try:
+            said = b""
+            while said != b"STATUS=connected, answering devices":
+                said = manager.recv(1000)
+            yield
+        finally:
+            service.stop("the test is over")
+            thread.join(PATIENCE_S)
+    assert outcome == [ExitCode.OK]
+
+
+def asked(peer: Peer, topic: str, message: bytes) -> Issued | Refusal:
+    assert peer.send(topic, message).ok
+    answer: Message = decode(Answer, peer.until(Received).payload)  # type: ignore[arg-type]
+    assert isinstance(answer, Issued | Refusal)
+    return answer
+
+
+def test_a_token_is_good_for_one_key_whatever_else_is_sent(home: Home, tmp_path: Path) -> None:
+    token = Token.read((home.devices / "pi-1" / "token").read_text())
+    topic = home.topics.topic(ENROL_REQUEST, token=token.id)
+    account = by_password(home, home.federation.ports.enrolment, token.id, token.password)
+    key = new_key()
+    requests = [request(key, "somebody-else"), request(new_key(), "pi-1")]
+    messages = [encode(EnrolmentRequest(request=r, proof=token.prove(topic, r))) for r in requests]
+    reply = home.topics.topic(ENROL_REPLY, token=token.id)
+    with served(home, tmp_path / "notify"), Peer(account, token.id, reply) as peer:
+        for rubbish in (b"", b"\xc1", bytes(300_000), messages[0][:-1]):
+            peer.send(topic, rubbish)
+        issued = asked(peer, topic, messages[0])
+        assert isinstance(issued, Issued)
+        assert common_name(issued.chain) == "pi-1"
+        assert belongs(issued.chain, key)
+        refusal = asked(peer, topic, messages[1])
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason is RefusalReason.USED
+
+
+def test_a_request_that_is_retained_is_not_answered_at_every_start(home: Home, tmp_path: Path) -> None:
+    device = enrolled(home, "pi-2").broker
+    assert device.key_file is not None
+    assert device.certificate_file is not None
+    topic = home.topics.topic(RENEW, device="pi-2")
+    wanted = request(new_key(), "pi-2")
+    proof = show(device.key_file.read_bytes(), topic, wanted)
+    message = encode(
+        RenewalRequest(request=wanted, certificate=device.certificate_file.read_bytes(), proof=proof)
+    )
+    with Peer(device, "pi-2", home.topics.topic(RENEWED, device="pi-2")) as peer:
+        assert peer.send(topic, message[:-1], retain=True).ok
+        with served(home, tmp_path / "notify"):
+            answer = asked(peer, topic, message)
+    assert isinstance(answer, Refusal)
+    assert answer.reason is RefusalReason.TOO_EARLY
+
+
+def test_only_a_certificate_of_ours_and_of_the_device_has_a_standing(home: Home, tmp_path: Path) -> None:
+    authority = home.authority()
+    ours = (enrol(home, authority, agent_settings(home, "pi-3", {})) / "device.crt").read_bytes()
+    stranger = make_home(tmp_path / "stranger").authority()
+    theirs = stranger.sign("pi-3", Role.DEVICE, request(new_key(), "pi-3"))
+    standing = standing_of(authority, "pi-3", ours)
+    assert standing is not None
+    assert not standing.revoked
+    assert standing.issued_unix_s == pytest.approx(time.time(), abs=PATIENCE_S)
+    assert standing_of(authority, "pi-4", ours) is None
+    assert standing_of(authority, "pi-3", theirs) is None
+    assert standing_of(authority, "pi-3", b"no certificate") is None
+    assert standing_of(authority, "aggregator", authority.intermediate) is None
+    authority.revoke("pi-3")
+    revoked = standing_of(authority, "pi-3", ours)
+    assert revoked is not None
+    assert revoked.revoked
+
+
+def test_the_broker_has_an_account_for_each_open_token_and_no_other(home: Home) -> None:
+    def bundle(lifetime_s: float) -> str:
+        settings = agent_settings(home, "pi-5", {}, by_token=True)
+        folder = enrol_by_token(home, home.tokens(), settings, lifetime_s)
+        token = Token.read((folder / "token").read_text()).id
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        return token
+
+    def accounts() -> str:
+        return (home.broker / TOKENS).read_text()
+
+    first = bundle(3600)
+    assert first in accounts()
+    second = bundle(0.001)
+    assert first not in accounts()
+    third = bundle(3600)
+    assert second not in accounts()
+    assert third in accounts()
+
+
+def test_refused_credentials_end_it_after_several_refusals(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("wrong")
+    changes = {"broker.password_file": str(tmp_path / "password"), "broker.reconnect_max_s": 0.5}
+    assert Service(settings_of(home, **changes), Notifier({})).run() is ExitCode.REFUSED_CREDENTIALS
+
+
+def test_without_its_authority_it_does_not_start(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="authority"):
+        Service(settings_of(home, authority=str(tmp_path / "nowhere")), Notifier({}))
