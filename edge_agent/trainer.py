@@ -23,6 +23,7 @@ from broker.contract import DataContract
 from broker.layout import THETA_DTYPE, Layout, Theta
 from broker.messages import DeclineReason, TrainingSettings
 from broker.program import Program
+from broker.sealing import seal_update
 from broker.update import DELTA, encode_update
 from edge_agent.data.examples import AnyArray
 from edge_agent.data.fit import ContractError
@@ -61,12 +62,20 @@ class _Work(_Request):
     settings: TrainingSettings
 
 
+class Sealing(_Request):
+    """To which key an update is sealed, and for what."""
+
+    key: str
+    context: str
+
+
 class TrainRequest(_Work):
     """Train from a theta and write the update; `state` is where kept optimizer state lies."""
 
     verb: Literal["train"] = "train"
     update: Path
     state: Path
+    sealing: Sealing | None = None
 
 
 class EvaluateRequest(_Work):
@@ -198,7 +207,7 @@ def _write(request: TrainRequest, update: Iterable[bytes], optimizer: Sequence[A
     temporary = request.state.with_name(f".{request.state.name}.tmp")
     try:
         with request.update.open("wb") as file:
-            file.writelines(update)
+            file.writelines(_sealed(request, update))
         if request.settings.optimizer_state == "keep":
             with temporary.open("wb") as file:
                 np.savez(file, *optimizer)
@@ -209,6 +218,12 @@ def _write(request: TrainRequest, update: Iterable[bytes], optimizer: Sequence[A
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         raise
+
+
+def _sealed(request: TrainRequest, update: Iterable[bytes]) -> Iterable[bytes]:
+    """Block by block: nothing readable touches the disk."""
+    sealing = request.sealing
+    return seal_update(update, sealing.key, sealing.context.encode()) if sealing else update
 
 
 def _finite(metrics: MetricSums) -> dict[str, tuple[float, float]]:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from aggregator.coordinator.events import Event
 from aggregator.intake import IntakeLimits
+from aggregator.opening import Opening
 from aggregator.publisher import Publisher, _Chunk
 from aggregator.uploads import Uploads, _Upload
 from broker.messages import BlobRef, Grant, RejectReason
@@ -77,7 +78,8 @@ class SimulatedUploads(Uploads):
         send: Callable[[str, Grant], None],
         tell: Callable[[Event], None],
     ) -> None:
-        super().__init__(spool, jobs, limits, send, tell, filled=_refuse)
+        nothing_is_sealed = Opening(Topics("simulated"), None, required=False)
+        super().__init__(spool, jobs, limits, send, tell, filled=_refuse, opening=nothing_is_sealed)
         self._simulated = spool
 
     def _verify(self, device: str, upload: _Upload) -> RejectReason | None:

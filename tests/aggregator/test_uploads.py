@@ -10,15 +10,18 @@ import pytest
 
 from aggregator.coordinator.events import Event, UpdateReceived, UpdateRejected
 from aggregator.intake import IntakeLimits
+from aggregator.opening import Opening
 from aggregator.spool import Spool
 from aggregator.uploads import Uploads
 from broker.layout import Layout
 from broker.messages import BlobRef, Grant, Offer, RejectReason
+from broker.topics import Topics
 from broker.update import DELTA, encode_update
 from host.errors import StorageError, WireError
 from host.files import is_no_room
 from host.loop import Jobs, Loop
 
+TOPICS = Topics("lab")
 LAYOUT = Layout(trainable=((1000,),))
 CHUNK = 1024
 RUN = "run-a"
@@ -58,6 +61,7 @@ class Bench:
             lambda device, grant: self.grants.append((device, grant)),
             self.told.append,
             self.full.append,
+            Opening(TOPICS, None, required=False),
         )
         self.uploads.connected(self.now)
 
