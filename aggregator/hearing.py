@@ -70,7 +70,8 @@ class Hearing:
     def heard(self, message: Received) -> None:
         """Read a message from the broker."""
         address = self._topics.parse(message.topic)
-        if address is None or address.branch not in self._readers:
+        # Nobody says nothing: a topic was cleared, or somebody tries whether it may write.
+        if address is None or address.branch not in self._readers or not message.payload:
             return
         try:
             self._readers[address.branch](address, message)
@@ -85,20 +86,18 @@ class Hearing:
         self._hearers.federation(decode(Federation, message.payload), message.retained)
 
     def _beat(self, _: Address, message: Received) -> None:
-        if message.payload:
-            try:
-                document = AggregatorDocument.model_validate_json(message.payload)
-            except ValidationError as error:
-                raise WireError(f"no document of an aggregator: {error}") from error
-            self._hearers.beat(document, message.retained)
+        try:
+            document = AggregatorDocument.model_validate_json(message.payload)
+        except ValidationError as error:
+            raise WireError(f"no document of an aggregator: {error}") from error
+        self._hearers.beat(document, message.retained)
 
     def _presence(self, address: Address, message: Received) -> None:
-        if message.payload:
-            device = address.fields["device"]
-            presence = self._letters.presence(message.topic, device, message.payload)
-            if presence.online and not message.retained:
-                self._hearers.uploads.reconnected(device)
-            self._tell(on.DevicePresence(device, presence, message.retained))
+        device = address.fields["device"]
+        presence = self._letters.presence(message.topic, device, message.payload)
+        if presence.online and not message.retained:
+            self._hearers.uploads.reconnected(device)
+        self._tell(on.DevicePresence(device, presence, message.retained))
 
     def _heartbeat(self, address: Address, message: Received) -> None:
         self._tell(on.DeviceHeartbeat(address.fields["device"], decode(Heartbeat, message.payload)))
