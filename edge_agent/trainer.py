@@ -35,7 +35,7 @@ from edge_agent.runtimes.base import MetricSums, Runtime, check_honours
 from edge_agent.runtimes.order import rows_in_all
 from edge_agent.runtimes.registry import create
 from host.children import Emit, Json, serve
-from host.errors import ConfigError, DataError, WireError
+from host.errors import ConfigError, DataError, SealError, WireError
 from host.files import publish_file, sync_file
 
 MAX_DETAIL = 300
@@ -213,7 +213,7 @@ def _write(request: TrainRequest, update: Iterable[bytes], optimizer: Sequence[A
                 np.savez(file, *optimizer)
             sync_file(temporary)
             publish_file(temporary, request.state)
-    except OSError:
+    except (OSError, SealError):
         for path in (request.update, temporary):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ def find_retained(patients: Sequence[Patient]) -> frozenset[str]:
     Raises NoConnectionError for an account that the broker does not take.
     """
     with _connected(patients) as accounts:
-        return frozenset(topic for account in accounts for topic in _retained(account))
+        return frozenset(_retained(accounts))
 
 
 def purge(patients: Sequence[Patient]) -> Outcome:
@@ -60,15 +60,18 @@ def _clear(patients: Sequence[Patient], topics: frozenset[str]) -> frozenset[str
     return frozenset(remaining)
 
 
-def _retained(account: Account) -> set[str]:
+def _retained(accounts: Sequence[Account]) -> set[str]:
     """What comes until it is quiet; contents are let go of at once, for they may be a whole model."""
     found: set[str] = set()
     quiet_s = 0.0
     while quiet_s < QUIET_S:
-        account.listen(SLICE_S)
-        quiet_s = 0.0 if account.received else quiet_s + SLICE_S
-        found |= {message.topic for message in account.received if message.retained and message.payload}
-        account.received.clear()
+        quiet_s += SLICE_S
+        for account in accounts:
+            account.listen(SLICE_S / len(accounts))
+            if account.received:
+                quiet_s = 0.0
+            found |= {message.topic for message in account.received if message.retained and message.payload}
+            account.received.clear()
     return found
 
 

@@ -56,7 +56,8 @@ def try_rights(accounts: Sequence[Account], topics: Topics) -> Iterator[Finding]
         yield from faults
         if not faults:
             needed = sum(may_write(account.role, t.branch, own=t.is_own(account)) for t in trials)
-            text = f"may write the {needed} topics it needs, and none of {len(trials) - needed} others"
+            others = len(trials) - needed
+            text = f"may write what it needs ({needed} of the topics tried), and none of the {others} others"
             yield Finding(account.role, Check.RIGHTS, Verdict.OK, text)
     if unheard := [role for role in (Role.AGGREGATOR, Role.DEVICE) if role not in heard]:
         text = f"not tried by {' and '.join(unheard)}: give the settings of that role too"
