@@ -63,6 +63,8 @@ def _serve(
     take_over: bool,
 ) -> ExitCode:
     log.info("announcements are signed; devices pin aggregator_key = %s", kept.signer.public_key)
+    if kept.settings.seals:
+        log.info("what devices tell of their data is sealed: whoever reads the broker does not see it")
     # What cannot be used is told before anything is waited for.
     if (run := kept.coordinator(0.0).run) is not None:
         log.info("run %s goes on in phase %s, round %d", run.run, run.phase, run.last_round)
