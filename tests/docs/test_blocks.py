@@ -22,6 +22,7 @@ from aggregator.strategies import registry as strategies
 from aggregator.taskfile import names_runtime
 from broker.acl import acl
 from broker.mosquitto import _config
+from broker.names import DeviceId, PublicKey
 from broker.topics import Role, Topics
 from deploy.command.app import app
 from deploy.command.options import OperatorSettings
@@ -41,6 +42,7 @@ NOT_RUN = {
     "needs a device": 2,
     "needs a running federation": 6,
     "needs a trained model": 1,
+    "needs somebody else's broker": 1,
     "needs sudo": 1,
     "would install": 1,
     "would run all tests": 1,
@@ -55,6 +57,12 @@ class OnlyData(BaseModel):
     """An agent's settings, of which the page shows one table."""
 
     data: DataSettings
+
+
+class OnlyDeviceKeys(BaseModel):
+    """An aggregator's settings, of which the page shows the devices' keys."""
+
+    device_keys: dict[DeviceId, PublicKey]
 
 
 class OnlyTasks(BaseModel):
@@ -96,6 +104,7 @@ def test_settings_are_settings(block: Block, tmp_path: Path) -> None:
     models: dict[str, type[BaseModel]] = {
         "folder": AggregatorSettings,
         "device": AgentSettings,
+        "device_keys": OnlyDeviceKeys,
         "broker": OperatorSettings,
         "tasks": OnlyTasks,
     }

@@ -24,9 +24,10 @@ from edge_agent.settings import DEVICE_KEY
 from tests.broker.peer import Peer
 from tests.system.lab import DEVICES, ROLES, Lab
 
-EXAMPLES = 4321
+EXAMPLES = 1237
 # What an update in the clear begins with, and what tells of data in messages and documents.
-READABLE = (b"midge1", b"accuracy", b"loss", str(EXAMPLES).encode(), msgpack.packb(EXAMPLES))
+READABLE = (b"midge1", b"accuracy", b"loss", str(EXAMPLES).encode())
+READABLE += (msgpack.packb("examples") + msgpack.packb(EXAMPLES),)
 
 
 @pytest.fixture
@@ -129,6 +130,7 @@ def test_an_update_that_does_not_open_is_rejected_and_a_stranger_under_a_device_
     offer = Offer(run=run, round=asked.round, update=update, examples=5)
     receipt = hand.upload(offer, content)
     assert (receipt.outcome, receipt.reason) == (ReceiptOutcome.REJECTED, RejectReason.SEAL)
+    lab.leave()
     assert lab.until_ended(run)["state"] == "finished"
     assert set(lab.accepted(run, 1)) == {"pi-1", "pi-2"}
 
