@@ -8,21 +8,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from broker.topics import TREE, Branch, Role, Topics
+from broker.topics import FIELD_PATTERNS, TREE, Branch, Role, Topics
 from deploy.foreign.account import Account, Answer
 from deploy.foreign.finding import Check, Finding, Verdict
 from deploy.foreign.rights import OWN_LEVEL, may_read, may_write
 
 STRANGER = "midge-doctor"
-FIELDS = {
-    "digest": "0" * 64,
-    "transfer": "0" * 16,
-    "index": "0",
-    "run": STRANGER,
-    "round": "1",
-    "device": STRANGER,
-    "user": STRANGER,
-}
+# What may stand in these levels; a stranger's name in all others.
+FIELDS = {"digest": "0" * 64, "transfer": "0" * 16, "index": "0", "round": "1"}
 ARRIVES_S = 3.0
 SETTLES_S = 0.3
 
@@ -71,7 +64,8 @@ def _trials(accounts: Sequence[Account], topics: Topics) -> Iterator[Trial]:
         mine = [a.name for a in accounts if OWN_LEVEL.get(a.role) in levels]
         for name in [*mine, STRANGER] if levels else [STRANGER]:
             names = dict.fromkeys(levels, name)
-            yield Trial(branch, topics.topic(branch, **(FIELDS | names)), names)
+            fields = {level: names.get(level, FIELDS.get(level, STRANGER)) for level in FIELD_PATTERNS}
+            yield Trial(branch, topics.topic(branch, **fields), names)
 
 
 def _try(writer: Account, accounts: Sequence[Account], trials: Sequence[Trial]) -> Iterator[Finding]:
