@@ -6,11 +6,10 @@ Any 32 bytes are a private key of Ed25519 (RFC 8032) and of X25519 (RFC 7748).
 import logging
 import os
 import secrets
-import tempfile
 from pathlib import Path
 
 from host.errors import ConfigError, StorageError
-from host.files import sync_folder
+from host.files import write_secret
 
 KEY_BYTES = 32
 MAX_FILE_BYTES = 256
@@ -32,13 +31,7 @@ def make(path: Path, name: str) -> None:
     """Put a new key in place, whole; one that another process made meanwhile stays."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # It makes files that only their owner reads.
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
-            file.write(secrets.token_hex(KEY_BYTES).encode())
-            file.flush()
-            os.fsync(file.fileno())
-            path.hardlink_to(file.name)
-        sync_folder(path.parent)
+        write_secret(path, secrets.token_hex(KEY_BYTES).encode())
     except FileExistsError:
         return
     except OSError as error:

@@ -16,6 +16,7 @@ from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
 from broker import acl, contract, layout, messages, monitor, program, topics, update, wire
 from broker.settings import BrokerSettings
+from deploy.home.federation import FederationSettings, Ports
 from docs.tables import fields_table, number, table
 from edge_agent import backoff, transitions, uploads
 from edge_agent.data import settings as data
@@ -34,7 +35,15 @@ MESSAGES = {
 } | {"Program": program.Program, "Header": update.Header}
 SETTINGS = {
     model.__name__: model
-    for model in (AggregatorSettings, TaskSettings, RunSettings, AgentSettings, BrokerSettings)
+    for model in (
+        AggregatorSettings,
+        TaskSettings,
+        RunSettings,
+        AgentSettings,
+        BrokerSettings,
+        FederationSettings,
+        Ports,
+    )
 } | {
     name: model for name, model in vars(data).items() if name.endswith("Settings") and isinstance(model, type)
 }
@@ -112,7 +121,8 @@ def rights() -> str:
 
 def access_list() -> str:
     """Mosquitto's file for one account a role, and any number of devices."""
-    users = {role.value: role for role in topics.Role if role is not topics.Role.DEVICE}
+    without = (topics.Role.DEVICE, topics.Role.ENROLMENT)
+    users = {role.value: role for role in topics.Role if role not in without}
     return f"```text\n{acl.acl(topics.Topics('default'), users)}```"
 
 
@@ -140,6 +150,7 @@ def _accesses(role: topics.Role) -> Iterator[tuple[str, list[topics.Branch]]]:
 
 def _filter(branch: topics.Branch, role: topics.Role) -> str:
     own = {topics.Role.DEVICE: {"device": "<own id>"}, topics.Role.OPERATOR: {"user": "<own name>"}}
+    own[topics.Role.ENROLMENT] = {"token": "<own name>"}
     return branch.wildcard(**own.get(role, {}))
 
 

@@ -26,8 +26,8 @@ from tests.system.lab import DEVICES, ROLES, Lab
 
 EXAMPLES = 1237
 # What an update in the clear begins with, and what tells of data in messages and documents.
-READABLE = (b"midge1", b"accuracy", b"loss", str(EXAMPLES).encode())
-READABLE += (msgpack.packb("examples") + msgpack.packb(EXAMPLES),)
+EXAMPLES_SAID: bytes = msgpack.packb("examples") + msgpack.packb(EXAMPLES)
+READABLE = (b"midge1", b"accuracy", b"loss", str(EXAMPLES).encode(), EXAMPLES_SAID)
 
 
 @pytest.fixture
