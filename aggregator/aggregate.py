@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -56,21 +57,31 @@ def _verify_values(vector: Theta, max_norm: float) -> RejectReason | None:
     return RejectReason.NORM if math.sqrt(total) > max_norm else None
 
 
+def _as_it_lies(update: SpooledUpdate) -> AbstractContextManager[Path]:
+    return nullcontext(update.path)
+
+
 def aggregate(
-    strategy: Strategy, layout: Layout, theta: Path, updates: Sequence[SpooledUpdate], out: Path
+    strategy: Strategy,
+    layout: Layout,
+    theta: Path,
+    updates: Sequence[SpooledUpdate],
+    out: Path,
+    opened: Callable[[SpooledUpdate], AbstractContextManager[Path]] = _as_it_lies,
 ) -> str:
     """Write the next theta, raw float32[P], to `out` and return its digest.
 
     Updates are added in the order of their devices' names and rounds, so that the bits do not depend on who
-    uploaded first. The strategy's state is read from beside `theta` and written beside `out`, before it.
-    Raises StorageError for a file that does not fit the layout, DataError when the result is of the wrong
-    shape or not finite.
+    uploaded first; `opened` gives the readable file of a sealed one. The strategy's state is read from beside
+    `theta` and written beside `out`, before it. Raises StorageError for a file that does not fit the layout,
+    SealError for an update that does not open, DataError when the result is of the wrong shape or not finite.
     """
     strategy.state = _load_state(state_path(theta))
     strategy.begin(_map_theta(theta, layout), layout)
     for update in sorted(updates, key=lambda update: (update.device, update.round)):
-        _, vectors = open_update(update.path)
-        strategy.add(vectors, update.examples * update.weight, update.metrics)
+        with opened(update) as path:
+            _, vectors = open_update(path)
+            strategy.add(vectors, update.examples * update.weight, update.metrics)
     with np.errstate(over="ignore", invalid="ignore"):
         result = strategy.finish()
     _check(result, layout)

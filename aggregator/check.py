@@ -20,7 +20,7 @@ BUILD_TIMEOUT_S = 300.0
 
 def check(settings: AggregatorSettings) -> ExitCode:
     """Print a line for each part; the first fault decides the exit status."""
-    parts = {"folder": _folder, "signing key": _key, "broker": _broker}
+    parts = {"folder": _folder, "signing key": _key, "sealing": _sealing, "broker": _broker}
     looks = {f"task {name}": _task for name in settings.tasks} | parts
     outcome = ExitCode.OK
     for name, look in looks.items():
@@ -56,6 +56,15 @@ def _key(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:
     if not settings.signing_key.exists():
         return ExitCode.OK, "there is none yet: the first start makes it"
     return ExitCode.OK, f"devices pin {Signer(settings.signing_key).public_key}"
+
+
+def _sealing(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:
+    if settings.seals:
+        return ExitCode.OK, "what devices tell of their data is sealed to our key"
+    return (
+        ExitCode.OK,
+        "not sealed: whoever reads the broker reads updates and metrics",
+    )
 
 
 def _broker(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:

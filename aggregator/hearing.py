@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from aggregator.coordinator import events as on
+from aggregator.letters import Letters
 from aggregator.uploads import Uploads
 from broker import topics as tree
 from broker.events import Received
-from broker.messages import Federation, Heartbeat, Offer, Presence, Report, Request
+from broker.messages import Federation, Heartbeat, Offer, Report, Request
 from broker.monitor import AggregatorDocument
 from broker.topics import Address, Branch, Topics
 from broker.wire import decode
@@ -46,10 +47,13 @@ class Hearers:
 class Hearing:
     """Hands messages on; what is unreadable is counted, and told once a sender."""
 
-    def __init__(self, topics: Topics, tell: Callable[[on.Event], None], hearers: Hearers) -> None:
+    def __init__(
+        self, topics: Topics, tell: Callable[[on.Event], None], hearers: Hearers, letters: Letters
+    ) -> None:
         self._topics = topics
         self._tell = tell
         self._hearers = hearers
+        self._letters = letters
         self._complained: set[str] = set()
         self.unreadable = 0
         self._readers: dict[Branch, Callable[[Address, Received], None]] = {
@@ -66,7 +70,8 @@ class Hearing:
     def heard(self, message: Received) -> None:
         """Read a message from the broker."""
         address = self._topics.parse(message.topic)
-        if address is None or address.branch not in self._readers:
+        # Nobody says nothing: a topic was cleared, or somebody tries whether it may write.
+        if address is None or address.branch not in self._readers or not message.payload:
             return
         try:
             self._readers[address.branch](address, message)
@@ -81,28 +86,31 @@ class Hearing:
         self._hearers.federation(decode(Federation, message.payload), message.retained)
 
     def _beat(self, _: Address, message: Received) -> None:
-        if message.payload:
-            try:
-                document = AggregatorDocument.model_validate_json(message.payload)
-            except ValidationError as error:
-                raise WireError(f"no document of an aggregator: {error}") from error
-            self._hearers.beat(document, message.retained)
+        try:
+            document = AggregatorDocument.model_validate_json(message.payload)
+        except ValidationError as error:
+            raise WireError(f"no document of an aggregator: {error}") from error
+        self._hearers.beat(document, message.retained)
 
     def _presence(self, address: Address, message: Received) -> None:
-        if message.payload:
-            device, presence = address.fields["device"], decode(Presence, message.payload)
-            if presence.online and not message.retained:
-                self._hearers.uploads.reconnected(device)
-            self._tell(on.DevicePresence(device, presence, message.retained))
+        device = address.fields["device"]
+        presence = self._letters.presence(message.topic, device, message.payload)
+        if presence.online and not message.retained:
+            self._hearers.uploads.reconnected(device)
+        self._tell(on.DevicePresence(device, presence, message.retained))
 
     def _heartbeat(self, address: Address, message: Received) -> None:
         self._tell(on.DeviceHeartbeat(address.fields["device"], decode(Heartbeat, message.payload)))
 
     def _offer(self, address: Address, message: Received) -> None:
-        self._tell(on.UpdateOffered(address.fields["device"], decode(Offer, message.payload)))
+        device = address.fields["device"]
+        offer = self._letters.read(Offer, message.topic, device, message.payload)
+        self._tell(on.UpdateOffered(device, offer))
 
     def _report(self, address: Address, message: Received) -> None:
-        self._tell(on.DeviceReport(address.fields["device"], decode(Report, message.payload)))
+        device = address.fields["device"]
+        report = self._letters.read(Report, message.topic, device, message.payload)
+        self._tell(on.DeviceReport(device, report))
 
     def _chunk(self, address: Address, message: Received) -> None:
         fields = address.fields

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from aggregator.coordinator.core import Coordinator
 from aggregator.ledger import Ledger
 from aggregator.settings import AggregatorSettings
+from broker.sealing import SealingKey
 from broker.signing import Signer
 from host.errors import ConfigError
 
@@ -18,6 +19,8 @@ class Kept:
     settings: AggregatorSettings
     ledger: Ledger
     signer: Signer
+    sealing: SealingKey | None = None
+    """Opens what devices sealed; there is one where they are to seal, or once were."""
 
     def coordinator(self, now: float) -> Coordinator:
         """The coordinator as the last process left it; raises ConfigError when another version did."""

@@ -199,6 +199,17 @@ class Ledger:
         rows = self._all("SELECT * FROM blobs WHERE dropped NOT NULL ORDER BY dropped DESC LIMIT ?", (limit,))
         return [_blob(row) for row in rows]
 
+    def device_keys(self) -> dict[str, str]:
+        """Each device's public key, as it was first used."""
+        return {row["device"]: row["key"] for row in self._all("SELECT device, key FROM device_keys")}
+
+    def pin_device_key(self, device: str, key: str, unix_s: float) -> None:
+        """Note by which key a device is known from now on; the first one stands."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR IGNORE INTO device_keys VALUES (?, ?, ?)", (device, key, unix_s)
+            )
+
     def close(self) -> None:
         """Close the file and release its lock."""
         self._connection.close()

@@ -74,8 +74,12 @@ CREATE TABLE decisions (
 );
 """
 
+_DEVICE_KEYS = """
+CREATE TABLE device_keys (device TEXT PRIMARY KEY, key TEXT NOT NULL, since_unix_s REAL NOT NULL);
+"""
+
 # The nth brings a ledger of version n to the next; what was released once is never changed again.
-MIGRATIONS = (_FIRST_TABLES, _INCIDENTS + _DECISIONS)
+MIGRATIONS = (_FIRST_TABLES, _INCIDENTS + _DECISIONS, _DEVICE_KEYS)
 VERSION = len(MIGRATIONS)
 
 # Refusals, reports and declines may come again: the last one stands. A refused offer may be of a run that is

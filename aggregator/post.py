@@ -30,6 +30,7 @@ class Post:
         version: str,
         heartbeat_s: float,
         signer: Signer,
+        sealing_key: str | None = None,
     ) -> None:
         self._session = session
         self._topics = topics
@@ -37,6 +38,7 @@ class Post:
         self._version = version
         self._heartbeat_s = heartbeat_s
         self._signer = signer
+        self._sealing_key = sealing_key
         self.beat_s = min(max(heartbeat_s, MIN_BEAT_S), MAX_BEAT_S)
         """How often `beat` is to be called, in seconds."""
         self._sequence = 0
@@ -71,7 +73,12 @@ class Post:
     def announce(self, assignment: Assignment | None, expiry_s: float | None) -> None:
         """Publish what devices should do now, as soon as the session takes it."""
         self._sequence += 1
-        message = Announcement(session=self._number, sequence=self._sequence, assignment=assignment)
+        message = Announcement(
+            session=self._number,
+            sequence=self._sequence,
+            assignment=assignment,
+            sealing_key=self._sealing_key,
+        )
         self._unsent = message, None if expiry_s is None else time.monotonic() + expiry_s
         self.pump()
 

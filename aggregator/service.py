@@ -19,7 +19,9 @@ from aggregator.hearing import BRANCHES, Hearers, Hearing
 from aggregator.inspection import Inspection
 from aggregator.intake import IntakeLimits
 from aggregator.kept import Kept
+from aggregator.letters import DeviceKeys, Letters
 from aggregator.narrate import Patience, narrate
+from aggregator.opening import Opening
 from aggregator.operators import Operators
 from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
@@ -67,19 +69,46 @@ class Service:
         self._jobs = Jobs(self._loop)
         self._exit = ExitCode.OK
         self._session = self._new_session()
+        # What is sealed no more can still be opened; nothing else says that it is to be sealed.
+        sealing = kept.sealing if settings.seals else None
         self._post = Post(
-            self._session, self._topics, self._number, self._version, settings.heartbeat_s, kept.signer
+            self._session,
+            self._topics,
+            self._number,
+            self._version,
+            settings.heartbeat_s,
+            kept.signer,
+            None if sealing is None else sealing.public_key,
         )
         self._publisher = Publisher(self._session, self._topics, settings.blob_expiry_s)
         spool = Spool(settings.folder / "spool", settings.spool_limit_bytes)
         self._workshop = Workshop(
-            settings, self._ledger, spool, self._loop, self._jobs, self._tell, self._hold
+            settings,
+            self._ledger,
+            spool,
+            self._loop,
+            self._jobs,
+            self._tell,
+            self._hold,
+            Opening(self._topics, kept.sealing, required=False),
         )
         self._uploads = Uploads(
-            spool, self._jobs, self._limits(), self._post.to_device, self._tell, self._filled
+            spool,
+            self._jobs,
+            self._limits(),
+            self._post.to_device,
+            self._tell,
+            self._filled,
+            Opening(self._topics, kept.sealing, required=settings.seals),
         )
         self._watch = Watch(
-            self._core, self._ledger, self._topics, self._post.document, self._dropped, WATCH_RATE_S
+            self._core,
+            self._ledger,
+            self._topics,
+            self._post.document,
+            self._dropped,
+            WATCH_RATE_S,
+            discreet=settings.seals,
         )
         self._patience = Patience(self._core.fleet.lost_after_s)
         self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
@@ -93,7 +122,8 @@ class Service:
         hearers = Hearers(
             self._uploads, self._heard_request, self._claim.heard_federation, self._claim.heard_beat
         )
-        self._hearing = Hearing(self._topics, self._tell, hearers)
+        letters = Letters(sealing, DeviceKeys(self._ledger, settings.device_keys))
+        self._hearing = Hearing(self._topics, self._tell, hearers, letters)
         self._deeds = Deeds(self._deed_table(), self._filled)
         self._room = Room(settings.folder, self._core, self._deeds, self._tell, self._note)
 

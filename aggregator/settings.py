@@ -1,5 +1,6 @@
 """The aggregator's settings file."""
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -7,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from aggregator.run_settings import read_run_settings
 from broker.messages import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, SettingValue
-from broker.names import ID_PATTERN
+from broker.names import ID_PATTERN, DeviceId, PublicKey
 from broker.settings import BrokerSettings
 from host.errors import ConfigError
 
 SIGNING_KEY = "signing.key"
+SEALING_KEY = "sealing.key"
 TaskName = Annotated[str, Field(pattern=ID_PATTERN)]
 
 
@@ -65,9 +67,36 @@ class AggregatorSettings(BaseModel):
     blob_expiry_s: int = Field(
         default=7 * 86_400, ge=60, description="when the broker forgets blobs on its own"
     )
+    sealed: bool | None = Field(
+        default=None,
+        description="devices seal updates and what tells of their data to our key; None: unless the broker "
+        "is on the loopback interface. Where the broker is yours alone, false spares the devices the work",
+    )
+    device_keys: dict[DeviceId, PublicKey] = Field(
+        default_factory=dict,
+        max_length=10_000,
+        description="by what key a device is known; one that is not named here, by the first that it used",
+    )
     keep_rounds: int = Field(default=100, ge=1, description="rounds of a run whose theta and model are kept")
 
     @property
     def signing_key(self) -> Path:
         """The private key that signs announcements."""
         return self.folder / SIGNING_KEY
+
+    @property
+    def sealing_key(self) -> Path:
+        """The private key that opens what devices seal."""
+        return self.folder / SEALING_KEY
+
+    @property
+    def seals(self) -> bool:
+        """Whether devices are to seal what they send."""
+        return not _is_loopback(self.broker.endpoint.host) if self.sealed is None else self.sealed
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -12,6 +12,7 @@ from aggregator.ledger import Ledger
 from aggregator.lookout import look
 from aggregator.service import Service
 from aggregator.settings import AggregatorSettings
+from broker.sealing import SealingKey
 from broker.signing import Signer
 from host.errors import StorageError
 from host.exits import ExitCode
@@ -45,7 +46,10 @@ def run(settings: AggregatorSettings, notifier: Notifier, *, take_over: bool) ->
     if ledger is None:
         return ExitCode.OK
     try:
-        return _serve(Kept(settings, ledger, signer), notifier, stopping, serving, take_over=take_over)
+        sealing = when_there_is_room(lambda: _find_sealing_key(settings), stopping, notifier)
+        return _serve(
+            Kept(settings, ledger, signer, sealing), notifier, stopping, serving, take_over=take_over
+        )
     finally:
         ledger.close()
 
@@ -59,6 +63,8 @@ def _serve(
     take_over: bool,
 ) -> ExitCode:
     log.info("announcements are signed; devices pin aggregator_key = %s", kept.signer.public_key)
+    if kept.settings.seals:
+        log.info("what devices tell of their data is sealed: whoever reads the broker does not see it")
     # What cannot be used is told before anything is waited for.
     if (run := kept.coordinator(0.0).run) is not None:
         log.info("run %s goes on in phase %s, round %d", run.run, run.phase, run.last_round)
@@ -102,6 +108,12 @@ def when_there_is_room(
             notifier.alive()
             stopping.wait(RETRY_S)
     return None
+
+
+def _find_sealing_key(settings: AggregatorSettings) -> SealingKey | None:
+    """What was sealed before that was turned off is still to be opened."""
+    path = settings.sealing_key
+    return SealingKey(path) if settings.seals or path.exists() else None
 
 
 def _find_signer(settings: AggregatorSettings) -> Signer:

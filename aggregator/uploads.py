@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from aggregator.aggregate import verify
 from aggregator.coordinator.events import Event, UpdateReceived, UpdateRejected
 from aggregator.intake import Complete, Effect, Intake, IntakeLimits, Offered, Open, SendGrant
+from aggregator.opening import Opening
 from aggregator.spool import RESERVE_BYTES, Spool
 from broker.layout import Layout
 from broker.messages import Grant, Offer, RejectReason
 from broker.partfile import PartFile
-from host.errors import NoRoomError, StorageError, WireError
+from host.errors import NoRoomError, SealError, StorageError, WireError
 from host.files import is_no_room
 from host.loop import Jobs
 
@@ -41,6 +42,7 @@ class Uploads:
         send: Callable[[str, Grant], None],
         tell: Callable[[Event], None],
         filled: Callable[[Exception], None],
+        opening: Opening,
     ) -> None:
         self._spool = spool
         self._jobs = jobs
@@ -48,6 +50,7 @@ class Uploads:
         self._send = send
         self._tell = tell
         self._filled = filled
+        self._opening = opening
         self._uploads: dict[str, _Upload] = {}
 
     @property
@@ -179,9 +182,15 @@ class Uploads:
             path = upload.part.finish()
         except WireError:
             return RejectReason.DIGEST
-        reason = verify(path, upload.layout, upload.max_norm)
+        offer = upload.offer
+        try:
+            with self._opening.opened(path, offer.run, offer.round, device) as readable:
+                reason = verify(readable, upload.layout, upload.max_norm)
+        except SealError as error:
+            log.warning("the update of %s for round %d is rejected: %s", device, offer.round, error)
+            reason = RejectReason.SEAL
         if reason is None:
-            self._spool.accept(path, upload.offer.run, upload.offer.round, device)
+            self._spool.accept(path, offer.run, offer.round, device)
         else:
             path.unlink()
         return reason

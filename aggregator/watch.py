@@ -9,6 +9,7 @@ from aggregator.coordinator.fitness import judged, shortage
 from aggregator.coordinator.fleet import Device
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Participant, Round, Run
+from aggregator.discretion import as_it_is, without_data
 from aggregator.ledger import Ledger, ParticipantRow, RoundRow
 from broker.messages import RunSummary
 from broker.monitor import (
@@ -51,6 +52,8 @@ class Watch:
         publish: Publish,
         dropped: Callable[[], int],
         rate_s: float,
+        *,
+        discreet: bool = False,
     ) -> None:
         self._core = core
         self._ledger = ledger
@@ -58,6 +61,7 @@ class Watch:
         self._publish = publish
         self._dropped = dropped
         self._rate_s = rate_s
+        self._shown = without_data if discreet else as_it_is
         self.waits = ""
         """Why the run waits, as of the last look; empty while it does not wait for devices."""
         self._published: dict[str, tuple[Document, float]] = {}
@@ -131,6 +135,7 @@ class Watch:
 
     def _show(self, topic: str, document: Document, now: float, **timed: float | None) -> None:
         """Publish a document that is not what it was; `timed` are fields that time alone changes."""
+        document = self._shown(document)
         before = self._published.get(topic)
         if before is not None and now - before[1] < RENEWED_EVERY_S and before[0] == document:
             return

@@ -11,6 +11,7 @@ from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.evaluator import Answer, Evaluator
 from aggregator.ledger import Ledger
+from aggregator.opening import Opening
 from aggregator.records import JSON
 from aggregator.runfolder import RunFolder, resolve_start
 from aggregator.settings import AggregatorSettings
@@ -38,6 +39,7 @@ class Workshop:
         jobs: Jobs,
         tell: Callable[[on.Event], None],
         hold: Callable[[do.Effect, Exception], None],
+        opening: Opening,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -45,6 +47,7 @@ class Workshop:
         self._jobs = jobs
         self._tell = tell
         self._hold = hold
+        self._opening = opening
         self._evaluator = Evaluator(loop)
         self._runs = settings.folder / "runs"
         self.blobs = BlobStore(settings.folder / "blobs", settings.chunk_bytes)
@@ -109,11 +112,13 @@ class Workshop:
         folder, updates = RunFolder(self._runs, effect.run), self._spooled(effect)
         out = folder.theta(effect.round)
 
+        def opened(update: SpooledUpdate) -> contextlib.AbstractContextManager[Path]:
+            return self._opening.opened(update.path, effect.run, update.round, update.device)
+
         def work() -> str:
-            layout = self.layout(effect.run)
-            return aggregate(
-                load_strategy(effect.strategy), layout, folder.theta_with(effect.theta.digest), updates, out
-            )
+            strategy, layout = load_strategy(effect.strategy), self.layout(effect.run)
+            before = folder.theta_with(effect.theta.digest)
+            return aggregate(strategy, layout, before, updates, out, opened)
 
         def done(_digest: str) -> None:
             try:

@@ -1,6 +1,19 @@
 """What a session with the broker reports to its owner."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class BrokerLimits(NamedTuple):
+    """What a broker says of itself as it accepts us; what it does not mention, it can."""
+
+    max_qos: int = 2
+    retains: bool = True
+    wildcards: bool = True
+    max_packet_bytes: int | None = None
+
+
+UNLIMITED = BrokerLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,6 +21,7 @@ class Connected:
     """The broker accepted us; what is subscribed on every connect has been asked for."""
 
     connection: str
+    limits: BrokerLimits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ MAX_CHUNK_BYTES = 1 << 20
 MIN_CHUNK_BYTES = 1 << 10
 MAX_GRANTED_CHUNKS = 64
 SIGNATURE_BYTES = 64
+MAX_SEALED_BYTES = 64 << 10
 MAX_SPEEDS = 8
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -184,12 +185,24 @@ class Announcement(Message):
     session: int = Field(ge=0)
     sequence: int = Field(ge=0, description="rises with every announcement of a session")
     assignment: Assignment | None = None
+    sealing_key: PublicKey | None = Field(
+        default=None,
+        description="X25519: seal to it what the aggregator alone is to read; None: seal nothing",
+    )
 
 
 class SignedAnnouncement(Message):
     """Retained: an encoded Announcement, and the aggregator's signature of it for this topic."""
 
     announcement: bytes
+    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+
+
+class Envelope(Message):
+    """An encoded message of a device, sealed to the aggregator's key, and the device's signature of that."""
+
+    device_key: PublicKey
+    sealed: bytes = Field(max_length=MAX_SEALED_BYTES)
     signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
 
 
@@ -230,6 +243,11 @@ class Presence(Message):
         default=None, description="why it would decline any round now; said again when that changes"
     )
     detail: ShortText = Field(default="", description="the same as a sentence")
+    sealed: bytes | None = Field(
+        default=None,
+        max_length=MAX_SEALED_BYTES,
+        description="an Envelope with all of the birth, whose other fields are then left out",
+    )
 
 
 class AgentState(Word):
@@ -300,6 +318,7 @@ class RejectReason(Word):
     NORM = "norm-too-large"
     TOO_LARGE = "too-large"
     NOT_INVITED = "not-in-cohort"
+    SEAL = "wrong-seal"
 
 
 class Invite(Message):

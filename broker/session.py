@@ -27,6 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from broker.events import (
     Acknowledged,
+    BrokerLimits,
     Connected,
     Disconnected,
     Received,
@@ -280,7 +281,7 @@ class _Link:
         self.reason = self.reason or reason
 
     def on_connect(
-        self, client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _: object
+        self, client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, told: object
     ) -> None:
         if reason.is_failure:
             self.refused = reason.value in REFUSALS
@@ -288,7 +289,7 @@ class _Link:
             return
         _subscribe(client, self.subscriptions)
         self.accepted = True
-        self.emit(Connected(self.connection))
+        self.emit(Connected(self.connection, _read_limits(told)))
 
     def on_disconnect(
         self, _client: Client, _data: object, flags: DisconnectFlags, reason: ReasonCode, _: object
@@ -379,6 +380,16 @@ def _limits() -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = MAX_PACKET_BYTES
     return properties
+
+
+def _read_limits(told: object) -> BrokerLimits:
+    """Read the properties of a CONNACK: https://docs.oasis-open.org/mqtt/mqtt/v5.0, section 3.2.2.3."""
+    return BrokerLimits(
+        max_qos=getattr(told, "MaximumQoS", 2),
+        retains=bool(getattr(told, "RetainAvailable", 1)),
+        wildcards=bool(getattr(told, "WildcardSubscriptionAvailable", 1)),
+        max_packet_bytes=getattr(told, "MaximumPacketSize", None),
+    )
 
 
 def _expiry(expiry_s: int | None) -> Properties | None:

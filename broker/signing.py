@@ -4,24 +4,16 @@ Ed25519 (RFC 8032, https://www.rfc-editor.org/rfc/rfc8032); keys are 32 bytes, w
 digits. `cryptography` is loaded when a key is first used: a device without one is spared its memory.
 """
 
-import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from broker.keyfile import read_or_make
 from broker.messages import Announcement, SignedAnnouncement
 from broker.wire import decode, encode
-from host.errors import ConfigError, ForgeryError, StorageError
-from host.files import write_secret
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from host.errors import ForgeryError
 
 # No other use of the key signs anything that begins like this.
 DOMAIN = b"midge announcement 1"
-MAX_FILE_BYTES = 256
-
-log = logging.getLogger(__name__)
+CURE = "restore it from a backup, or remove it and pin the new key on every device"
 
 
 class Signer:
@@ -31,9 +23,9 @@ class Signer:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            _make(path)
-        self._key = _load(path)
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+        self._key = Ed25519PrivateKey.from_private_bytes(read_or_make(path, "signing key", CURE))
 
     @property
     def public_key(self) -> str:
@@ -75,35 +67,3 @@ def _verify(public_key: str, covered: bytes, signature: bytes) -> None:
             f"it is not signed with the pinned aggregator_key {public_key[:8]}...; if the aggregator has "
             "another key (midge-aggregator key), pin that one, or else somebody forges announcements"
         ) from None
-
-
-def _load(path: Path) -> "Ed25519PrivateKey":
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE_BYTES)
-            others = os.fstat(file.fileno()).st_mode & 0o077
-        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text.decode("ascii")))
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it holds no key"
-        raise ConfigError(
-            f"signing key {path} cannot be used: {why}; restore it from a backup, or remove it and pin the "
-            "new key on every device"
-        ) from None
-    if others:
-        log.warning("signing key %s can be read by others: chmod 600 %s", path, path)
-    return key
-
-
-def _make(path: Path) -> None:
-    """Put a new key in place, whole; one that another process made meanwhile stays."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_secret(path, Ed25519PrivateKey.generate().private_bytes_raw().hex().encode())
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise StorageError(f"signing key {path} cannot be made: {error}; see folder") from None

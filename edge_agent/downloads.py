@@ -101,8 +101,8 @@ class Downloads:
 
     def _begin(self, ref: BlobRef, now: float) -> list[Outcome]:
         file = self._store.part(ref)
-        window = max(MIN_WINDOW, min(MAX_WINDOW, WINDOW_BYTES // ref.chunk_bytes))
-        arriving = _Arriving(ref, file, Download(ref, file.bitmap, window), now)
+        download = Download(ref, file.bitmap, window_for(ref.chunk_bytes))
+        arriving = _Arriving(ref, file, download, now)
         self._arriving[ref.digest] = arriving
         if file.complete:
             return self._finish_resumed(arriving)
@@ -132,3 +132,8 @@ class Downloads:
 
     def _topic(self, ref: BlobRef, index: int) -> str:
         return self._topics.topic(BLOB_CHUNK, digest=ref.digest, index=index)
+
+
+def window_for(chunk_bytes: int) -> int:
+    """How many chunks of this size are subscribed to at once."""
+    return max(MIN_WINDOW, min(MAX_WINDOW, WINDOW_BYTES // chunk_bytes))

@@ -41,6 +41,8 @@ class Train:
     job: int
     assignment: Assignment
     settings: TrainingSettings
+    sealing: str | None = None
+    """The key to seal the update to."""
 
 
 @dataclass(frozen=True)

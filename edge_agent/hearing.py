@@ -3,8 +3,9 @@
 from broker.messages import Announcement, Federation, Invite
 from edge_agent import events as on
 from edge_agent.context import Context, IllegalEventError, refuse_unless
+from edge_agent.offering import let_go
 from edge_agent.presence import Verdict
-from edge_agent.transitions import DISPLACED, IDLE, UPLOADING
+from edge_agent.transitions import DISPLACED, IDLE, TRAINING, UPLOADING
 
 
 def connected(c: Context, event: on.Connected) -> None:
@@ -70,6 +71,8 @@ def announcement(c: Context, event: Announcement) -> None:
     news = c.duty.is_news(event, c.kept)
     refuse_unless(news, f"announcement {event.session}/{event.sequence} is stale or known")
     c.duty.heard(event)
+    if event.sealing_key != c.kept.sealing:
+        _seal_to(c, event.sealing_key)
     if event.session > c.kept.session:
         c.keep()
     if c.report is not None and c.duty.key != (c.report.run, c.report.round):
@@ -79,6 +82,20 @@ def announcement(c: Context, event: Announcement) -> None:
         c.drop_work(IDLE)
     if c.check_in_at is None:
         c.offer_soon()
+
+
+def _seal_to(c: Context, key: str | None) -> None:
+    """From here on another key is sealed to, or none; what was made for the one before would not open."""
+    if c.kept.pending is not None:
+        c.log(f"update of round {c.kept.pending.round}: given up, it is sealed to another key", warning=True)
+        let_go(c)
+        c.keep(trained=None)
+    elif c.work is not None and c.state is TRAINING:
+        c.drop_work(IDLE)
+    c.keep(sealing=key)
+    c.log("nothing is sealed any more" if key is None else "sealed to the aggregator's key from now on")
+    if c.online:
+        c.say_birth()
 
 
 def invite(c: Context, event: Invite) -> None:

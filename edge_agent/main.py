@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = {
         "run": (_run, "run the agent until it is stopped"),
         "check": (_check, "explain what is wrong, if anything"),
+        "key": (_key, "print the public key by which the aggregator knows this device; make it if need be"),
         "pause": (_pause, "have the agent of this device take no part for a while"),
         "resume": (_resume, "end a pause"),
         "status": (_status, "say whether the agent runs, and whether it takes part now"),
@@ -67,6 +68,14 @@ def _check(given: argparse.Namespace) -> ExitCode:
     from edge_agent.settings import AgentSettings  # noqa: PLC0415
 
     return check(read_settings(AgentSettings, given))
+
+
+def _key(given: argparse.Namespace) -> ExitCode:
+    from broker.envelope import DeviceKey  # noqa: PLC0415
+    from edge_agent.settings import AgentSettings  # noqa: PLC0415
+
+    sys.stdout.write(f"{DeviceKey(read_settings(AgentSettings, given).device_key).public_key}\n")
+    return ExitCode.OK
 
 
 def _declare_pause(parser: argparse.ArgumentParser) -> None:

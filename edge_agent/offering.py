@@ -53,14 +53,24 @@ def receipt(c: Context, event: Receipt) -> None:
     _answered(c, event)
     why = f" ({event.reason})" if event.reason else ""
     c.log(f"update of round {event.round}: {event.outcome}{why}")
-    _let_go(c, event.transfer)
+    let_go(c)
 
 
 def update_lost(c: Context, event: on.UpdateLost) -> None:
     """There is nothing left to offer."""
     pending = c.pending(event.transfer)
     c.say_declined(pending, DeclineReason.DISK, event.detail)
-    _let_go(c, event.transfer)
+    let_go(c)
+
+
+def let_go(c: Context) -> None:
+    """Have no update pending any more."""
+    assert c.kept.pending is not None
+    transfer = c.kept.pending.update.transfer
+    c.keep(pending=None)
+    c.add(do.DeleteUpdate(transfer))
+    if c.state is UPLOADING:
+        c.enter(IDLE)
 
 
 def _answered(c: Context, event: Grant | Receipt) -> Offer:
@@ -68,10 +78,3 @@ def _answered(c: Context, event: Grant | Receipt) -> Offer:
     ours = (pending.run, pending.round) == (event.run, event.round)
     refuse_unless(ours, f"answers {event.transfer} of round {event.round}, ours is of {pending.round}")
     return pending
-
-
-def _let_go(c: Context, transfer: str) -> None:
-    c.keep(pending=None)
-    c.add(do.DeleteUpdate(transfer))
-    if c.state is UPLOADING:
-        c.enter(IDLE)

@@ -28,6 +28,7 @@ from edge_agent.surroundings import look_around
 from edge_agent.training import MODULE, Trainer, TrainerSaid
 from edge_agent.uploads import Uploads
 from edge_agent.vitals import measure
+from edge_agent.voice import Voice
 from host.errors import ForgeryError, StorageError, WireError
 from host.exits import ExitCode
 from host.inbox import Inbox
@@ -76,6 +77,8 @@ class Service:
         self._uploads = Uploads(store, self._session, self._topics, settings.device)
         self._renewing = Renewing(self._identity, self._session, self._topics, settings.device)
         self._trainer = Trainer(settings, store, self._hear_trainer, trainer_module)
+        device, key = settings.device, settings.device_key
+        self._voice = Voice(self._topics, device, key, sealed=settings.sealed)
         self._connection: str | None = None
         self._exit: ExitCode | None = None
         self._unreachable = 0
@@ -282,7 +285,8 @@ class Service:
         if address.branch is topics.BLOB_CHUNK:
             digest, index = address.fields["digest"], int(address.fields["index"])
             return [*self._downloads.chunk(digest, index, message.payload, time.monotonic())]
-        told = read_message(address.branch, message, self._settings.aggregator_key)
+        settings = self._settings
+        told = read_message(address.branch, message, settings.aggregator_key, sealed=settings.sealed)
         # What an answer settles could not be kept now; it is given again when we offer again.
         return [event for event in told if not (self._disk.fault and isinstance(event, Grant | Receipt))]
 
@@ -338,8 +342,10 @@ class Service:
     def _publish(self, effect: effects.Publish) -> list[events.Event]:
         branch = effect.branch
         topic = self._topics.topic(branch, device=self._settings.device)
-        payload = wire.encode(effect.message)
-        if self._session.publish(topic, payload, qos=branch.qos, retain=branch.retained) is None:
+        payload = self._voice.payload(branch, effect.message, self._core.snapshot().sealing)
+        if payload is None:
+            log.debug("not said before there is a key to seal it to: %s", topic)
+        elif self._session.publish(topic, payload, qos=branch.qos, retain=branch.retained) is None:
             log.debug("not sent, not connected or too much is waiting: %s", topic)
         else:
             log.debug("sent %s: %s", topic, effect.message)

@@ -10,6 +10,7 @@ from broker.settings import BrokerSettings, read_endpoint
 from edge_agent.data.settings import DataSettings
 from edge_agent.hours import Span
 
+DEVICE_KEY = "device.key"
 DEFAULT_STATE_FOLDER = Path("/var/lib/midge-agent")
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -44,6 +45,11 @@ class AgentSettings(BaseModel):
         default=None,
         description="public key without whose signature no round is obeyed; None: obey whoever announces one",
     )
+    sealed: bool = Field(
+        default=False,
+        description="obey no round whose updates are not sealed, and say nothing of the data unsealed; "
+        "without it, do as the announcements ask",
+    )
     data: DataSettings = Field(description="the examples that this device trains on")
     state_folder: Path = Field(default=DEFAULT_STATE_FOLDER, description="survives restarts; one an agent")
     tags: tuple[Tag, ...] = Field(default=(), max_length=32, description="words to select devices by")
@@ -73,6 +79,11 @@ class AgentSettings(BaseModel):
     min_free_memory_bytes: int = Field(
         default=64 << 20, ge=0, description="memory that would be free without the trainer"
     )
+
+    @property
+    def device_key(self) -> Path:
+        """The private key that signs what is sealed."""
+        return self.state_folder / DEVICE_KEY
 
     @field_validator("device")
     @classmethod

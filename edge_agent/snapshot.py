@@ -5,7 +5,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from broker.messages import Offer, Report, Speeds
-from broker.names import RoundNumber, RunId
+from broker.names import PublicKey, RoundNumber, RunId
 
 
 class RoundKey(NamedTuple):
@@ -27,5 +27,8 @@ class Snapshot(BaseModel):
     report: Report | None = Field(default=None, description="of that evaluation: it may not have arrived")
     speeds: Speeds = Field(
         default_factory=dict, description="examples a second by the program's digest; the newest are last"
+    )
+    sealing: PublicKey | None = Field(
+        default=None, description="the aggregator's key as it was last announced; None: nothing is sealed"
     )
     pending: Offer | None = Field(default=None, description="the update that awaits its final answer")

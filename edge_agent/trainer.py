@@ -23,6 +23,7 @@ from broker.contract import DataContract
 from broker.layout import THETA_DTYPE, Layout, Theta
 from broker.messages import DeclineReason, TrainingSettings
 from broker.program import Program
+from broker.sealing import seal_update
 from broker.update import DELTA, encode_update
 from edge_agent.data.examples import AnyArray
 from edge_agent.data.fit import ContractError
@@ -34,7 +35,7 @@ from edge_agent.runtimes.base import MetricSums, Runtime, check_honours
 from edge_agent.runtimes.order import rows_in_all
 from edge_agent.runtimes.registry import create
 from host.children import Emit, Json, serve
-from host.errors import ConfigError, DataError, WireError
+from host.errors import ConfigError, DataError, SealError, WireError
 from host.files import publish_file, sync_file
 
 MAX_DETAIL = 300
@@ -61,12 +62,20 @@ class _Work(_Request):
     settings: TrainingSettings
 
 
+class Sealing(_Request):
+    """To which key an update is sealed, and for what."""
+
+    key: str
+    context: str
+
+
 class TrainRequest(_Work):
     """Train from a theta and write the update; `state` is where kept optimizer state lies."""
 
     verb: Literal["train"] = "train"
     update: Path
     state: Path
+    sealing: Sealing | None = None
 
 
 class EvaluateRequest(_Work):
@@ -198,17 +207,23 @@ def _write(request: TrainRequest, update: Iterable[bytes], optimizer: Sequence[A
     temporary = request.state.with_name(f".{request.state.name}.tmp")
     try:
         with request.update.open("wb") as file:
-            file.writelines(update)
+            file.writelines(_sealed(request, update))
         if request.settings.optimizer_state == "keep":
             with temporary.open("wb") as file:
                 np.savez(file, *optimizer)
             sync_file(temporary)
             publish_file(temporary, request.state)
-    except OSError:
+    except (OSError, SealError):
         for path in (request.update, temporary):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         raise
+
+
+def _sealed(request: TrainRequest, update: Iterable[bytes]) -> Iterable[bytes]:
+    """Block by block: nothing readable touches the disk."""
+    sealing = request.sealing
+    return seal_update(update, sealing.key, sealing.context.encode()) if sealing else update
 
 
 def _finite(metrics: MetricSums) -> dict[str, tuple[float, float]]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from broker.messages import Assignment, DeclineReason, Fraction
 from broker.names import Finite, Metrics
+from broker.sealing import context_of
 from edge_agent.effects import Evaluate, Train
 from edge_agent.events import (
     Evaluated,
@@ -125,6 +126,7 @@ class Trainer:
         hear: Callable[[TrainerSaid], object],
         module: str = MODULE,
     ) -> None:
+        self._topics, self._device = settings.broker.topics, settings.device
         self._data = settings.data.model_dump(mode="json")
         self._nice = settings.nice
         self._memory_bytes = settings.trainer_memory_bytes or default_memory_bytes()
@@ -241,7 +243,12 @@ class Trainer:
             "settings": job.settings.model_dump(mode="json"),
             "update": str(self._store.new_update),
             "state": str(self._store.optimizer_state(job.assignment.run)),
+            "sealing": None if job.sealing is None else self._sealing(job.assignment, job.sealing),
         }
+
+    def _sealing(self, asked: Assignment, key: str) -> Json:
+        context = context_of(self._topics, asked.run, asked.round, self._device)
+        return {"key": key, "context": context.decode()}
 
     def _outcome(self, job: Train | Evaluate, message: Json) -> Outcome:  # noqa: PLR0911  one a kind of answer
         try:

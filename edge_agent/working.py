@@ -154,4 +154,5 @@ def _start_job(c: Context, work: Work) -> None:
         return
     given = work.assignment.settings
     seed = derive_seed(given.seed, work.assignment.round, c.device)
-    c.add(do.Train(work.job, work.assignment, given.model_copy(update={"seed": seed})))
+    settings = given.model_copy(update={"seed": seed})
+    c.add(do.Train(work.job, work.assignment, settings, c.kept.sealing))

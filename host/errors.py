@@ -8,7 +8,8 @@ class MidgeError(Exception):
     ├── ConfigError       the operator's: mend a setting, do not retry   (exit 78)
     ├── DataError         the data's owner's: mend the data, do not retry
     ├── WireError         the sender's: drop the message, count it, go on
-    │   └── ForgeryError  its sender is not who it must be
+    │   ├── ForgeryError  its sender is not who it must be
+    │   └── SealError     it is not sealed, or does not open
     ├── ChildError        a child process died or answered nonsense: may be retried
     └── StorageError      the machine's: file damaged or missing
         └── NoRoomError   disk full, quota used up, read-only: may be retried when there is room
@@ -29,6 +30,10 @@ class WireError(MidgeError):
 
 class ForgeryError(WireError):
     """A signature is wrong: the message is not from whom we obey, or was not meant for us."""
+
+
+class SealError(WireError):
+    """What should be sealed is not, or does not open: it is of another key, place or sender, or damaged."""
 
 
 class ChildError(MidgeError):

@@ -11,6 +11,7 @@ from aggregator.coordinator.phases import Decision
 from aggregator.coordinator.state import Model, Round, Run
 from aggregator.records import Decided
 from broker.messages import Presence
+from broker.sealing import sealed_size
 
 # An update is its vectors and a short header.
 UPDATE_OVERHEAD_BYTES = 8192
@@ -126,5 +127,5 @@ def _training_s(run: Run, model: Model, birth: Presence) -> float | None:
 
 
 def largest_update(model: Model) -> int:
-    """What the update of a model may take, in bytes."""
-    return 4 * model.parameters + UPDATE_OVERHEAD_BYTES
+    """What the update of a model may take, in bytes, sealed or not."""
+    return sealed_size(4 * model.parameters + UPDATE_OVERHEAD_BYTES)

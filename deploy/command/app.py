@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, enroll, export, init, registrar, remote, results, simulate
+from deploy.command import demo, enroll, export, foreign, init, registrar, remote, results, simulate
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -51,6 +51,7 @@ def _midge(
 demo.add_to(app)
 enroll.add_to(app)
 export.add_to(app)
+foreign.add_to(app)
 init.add_to(app)
 registrar.add_to(app)
 remote.add_to(app)

@@ -143,7 +143,9 @@ def _open_accounts(home: Home) -> None:
 
 
 def _aggregator_toml(home: Home) -> str:
-    settings = AggregatorSettings(folder=Path(), broker=home.local_broker(Role.AGGREGATOR))
+    # The home's broker is its owner's: nobody else reads it.
+    local = home.local_broker(Role.AGGREGATOR)
+    settings = AggregatorSettings(folder=Path(), sealed=False, broker=local)
     task = example("tasks.digits", TaskSettings(file=Path("digits.py")))
     return (
         starter(settings, "The aggregator of this federation.")

@@ -10,6 +10,7 @@ from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.events import Event
 from aggregator.deeds import Deeds
 from aggregator.intake import IntakeLimits
+from aggregator.opening import Opening
 from aggregator.publisher import Publisher, _Chunk
 from aggregator.records import Incident
 from aggregator.room import Room
@@ -78,7 +79,8 @@ class SimulatedUploads(Uploads):
         tell: Callable[[Event], None],
         filled: Callable[[Exception], None],
     ) -> None:
-        super().__init__(spool, jobs, limits, send, tell, filled)
+        nothing_is_sealed = Opening(Topics("simulated"), None, required=False)
+        super().__init__(spool, jobs, limits, send, tell, filled=filled, opening=nothing_is_sealed)
         self._simulated = spool
 
     def _verify(self, device: str, upload: _Upload) -> RejectReason | None:

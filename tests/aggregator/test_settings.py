@@ -110,3 +110,22 @@ def test_a_secret_in_the_url_is_not_repeated(tmp_path: Path) -> None:
     assert str(caught.value).endswith(
         "broker.url: broker url holds credentials: move them to username and password_file"
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "seals"),
+    [
+        ("mqtts://broker.example", None, "true"),
+        ("mqtts://192.168.1.7", None, "true"),
+        ("mqtts://broker.example", "false", "false"),
+        ("mqtt://localhost", None, "false"),
+        ("mqtt://127.0.0.1:1884", None, "false"),
+        ("mqtt://[::1]", None, "false"),
+        ("mqtt://localhost", "true", "true"),
+    ],
+)
+def test_updates_are_sealed_on_a_broker_elsewhere_unless_the_settings_say_otherwise(
+    tmp_path: Path, url: str, said: str | None, seals: str
+) -> None:
+    overrides = {"broker.url": url} | ({} if said is None else {"sealed": said})
+    assert str(load(tmp_path, GOOD, **overrides).seals).lower() == seals

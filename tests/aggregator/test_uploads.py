@@ -10,15 +10,19 @@ import pytest
 
 from aggregator.coordinator.events import Event, UpdateReceived, UpdateRejected
 from aggregator.intake import IntakeLimits
+from aggregator.opening import Opening
 from aggregator.spool import Spool
 from aggregator.uploads import Uploads
 from broker.layout import Layout
 from broker.messages import BlobRef, Grant, Offer, RejectReason
+from broker.sealing import SealingKey, context_of, seal_update
+from broker.topics import Topics
 from broker.update import DELTA, encode_update
 from host.errors import StorageError, WireError
 from host.files import is_no_room
 from host.loop import Jobs, Loop
 
+TOPICS = Topics("lab")
 LAYOUT = Layout(trainable=((1000,),))
 CHUNK = 1024
 RUN = "run-a"
@@ -45,6 +49,7 @@ class Bench:
         self.grants: list[tuple[str, Grant]] = []
         self.told: list[Event] = []
         self.full: list[Exception] = []
+        self.opening = Opening(TOPICS, None, required=False)
         self.limits = limits
         self.now = 0.0
         self.begin()
@@ -58,6 +63,7 @@ class Bench:
             lambda device, grant: self.grants.append((device, grant)),
             self.told.append,
             self.full.append,
+            self.opening,
         )
         self.uploads.connected(self.now)
 
@@ -406,3 +412,26 @@ def test_content_that_is_wrong_from_its_first_chunk_on_is_rejected(bench: Bench)
     content = update()
     bench.upload("a", bytes(len(content)), offer_of(content))
     assert bench.told == [UpdateRejected("a", offer_of(content), RejectReason.DIGEST)]
+
+
+def test_a_sealed_update_is_checked_inside_and_kept_as_it_came(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "spool", IntakeLimits())
+    key = SealingKey(tmp_path / "sealing.key")
+    bench.opening = Opening(TOPICS, key, required=True)
+    bench.begin()
+
+    def sealed(content: bytes, number: int, device: str = "pi-1") -> bytes:
+        context = context_of(TOPICS, RUN, number, device)
+        return b"".join(seal_update([content], key.public_key, context))
+
+    good, nan = sealed(update(), 1), sealed(update(np.nan), 2)
+    stolen, bare = sealed(update(), 3, "pi-2"), update()
+    for number, content in enumerate((good, nan, stolen, bare), 1):
+        bench.admit("pi-1", offer_of(content, number))
+        bench.answer_grants("pi-1", content)
+        bench.settle()
+    reasons = [event.reason for event in bench.told if isinstance(event, UpdateRejected)]
+    assert reasons == [RejectReason.NOT_FINITE, RejectReason.SEAL, RejectReason.SEAL]
+    assert [event.offer.round for event in bench.told if isinstance(event, UpdateReceived)] == [1]
+    assert bench.spool.path(RUN, 1, "pi-1").read_bytes() == good
+    assert [path.name for path in (tmp_path / "spool").rglob("*") if path.is_file()] == ["pi-1.update"]

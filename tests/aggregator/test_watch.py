@@ -8,10 +8,11 @@ from aggregator.coordinator import events as on
 from aggregator.coordinator.cohort import MAX_COHORT
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Participant
+from aggregator.discretion import without_data
 from aggregator.records import Incident, IncidentKind, RoundOpened, RunStarted
 from aggregator.watch import KEPT_ROUNDS, KEPT_RUNS, RENEWED_EVERY_S, Watch
 from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
-from broker.monitor import MAX_DOCUMENT_BYTES
+from broker.monitor import MAX_DOCUMENT_BYTES, DeviceDocument
 from broker.topics import Topics
 from tests.aggregator.coordinator.world import PROGRAM, RUN, World, connection, offer
 
@@ -403,3 +404,21 @@ def test_mishaps_are_shown_newest_first_and_by_the_next_process_too() -> None:
             ("damaged", "spool/a"),
         ]
         screen.begin()
+
+
+def test_where_devices_seal_what_tells_of_their_data_nobody_is_shown_it() -> None:
+    screen = Screen()
+    screen.watch._shown = without_data
+    screen.world.begin_training("a", "b")
+    screen.world.upload("a")
+    screen.look()
+    device, part = screen.shown["devices/a"], screen.shown[ROUND_TOPIC]["participants"]["a"]
+    assert (device["examples"], device["metrics"]) == (0, {})
+    assert (part["status"], part["examples"], part["validation"]) == ("accepted", 0, {})
+
+
+def test_a_device_that_lacks_examples_is_shown_without_saying_how_many_it_has() -> None:
+    told = DeviceDocument(device="a", live=True, state="idle", not_selected="holds 7 examples, 100 needed")
+    assert without_data(told).model_dump()["not_selected"] == "holds too few examples"
+    other = told.model_copy(update={"not_selected": "lacks tag indoor"})
+    assert without_data(other) == other

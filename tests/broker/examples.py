@@ -9,6 +9,7 @@ from broker.messages import (
     AssignmentPhase,
     BlobRef,
     DeclineReason,
+    Envelope,
     Federation,
     Grant,
     Heartbeat,
@@ -98,6 +99,7 @@ EXAMPLES: tuple[Message, ...] = (
         declined=DeclineReason.CONTRACT,
         detail="wrong shape",
     ),
+    Envelope(device_key="ab" * 32, sealed=b"sealed", signature=bytes(64)),
     Invite(run="run-1", round=3),
     Grant(run="run-1", round=3, transfer=TRANSFER, indexes=(0, 5, 6)),
     Receipt(

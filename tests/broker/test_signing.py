@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.keyfile import make
 from broker.messages import Announcement, SignedAnnouncement
-from broker.signing import Signer, _make, unseal
+from broker.signing import Signer, unseal
 from broker.wire import decode, encode
 from host.errors import ConfigError, ForgeryError, StorageError, WireError
 from tests.broker.examples import ASSIGNMENT
@@ -93,7 +94,7 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
 def test_a_key_that_another_process_makes_meanwhile_stays(tmp_path: Path) -> None:
     path = tmp_path / "signing.key"
     first = Signer(path).public_key
-    _make(path)
+    make(path, "signing key")
     assert Signer(path).public_key == first
     assert [entry.name for entry in tmp_path.iterdir()] == ["signing.key"]
 
@@ -126,6 +127,7 @@ def test_a_key_that_others_can_read_is_complained_of(
 
 WITHOUT_A_KEY = """
 import sys
+from broker.keyfile import make
 from broker.messages import Announcement, SignedAnnouncement
 from broker.signing import unseal
 from broker.wire import encode

@@ -23,6 +23,7 @@ from aggregator.strategies import registry as strategies
 from aggregator.taskfile import names_runtime
 from broker.acl import acl
 from broker.conf import Listener, conf
+from broker.names import DeviceId, PublicKey
 from broker.topics import Role, Topics
 from deploy.command.app import app
 from deploy.command.options import OperatorSettings
@@ -42,6 +43,7 @@ NOT_RUN = {
     "needs a device": 2,
     "needs a running federation": 6,
     "needs a trained model": 1,
+    "needs somebody else's broker": 1,
     "needs sudo": 1,
     "would install": 1,
     "would run all tests": 1,
@@ -56,6 +58,12 @@ class OnlyData(BaseModel):
     """An agent's settings, of which the page shows one table."""
 
     data: DataSettings
+
+
+class OnlyDeviceKeys(BaseModel):
+    """An aggregator's settings, of which the page shows the devices' keys."""
+
+    device_keys: dict[DeviceId, PublicKey]
 
 
 class OnlyTasks(BaseModel):
@@ -97,6 +105,7 @@ def test_settings_are_settings(block: Block, tmp_path: Path) -> None:
     models: dict[str, type[BaseModel]] = {
         "folder": AggregatorSettings,
         "device": AgentSettings,
+        "device_keys": OnlyDeviceKeys,
         "broker": OperatorSettings,
         "tasks": OnlyTasks,
         "rounds": RunSettings,

@@ -10,6 +10,8 @@ import pytest
 
 from broker.layout import Layout
 from broker.program import Program
+from broker.sealing import SealingKey, context_of, is_sealed
+from broker.topics import Topics
 from broker.update import DELTA, open_update
 from host.children import Child
 from tests.edge_agent.small_disk import small_disk
@@ -145,6 +147,26 @@ def evaluation(request: Json) -> Json:
 def test_inspect_counts_the_examples(trainer: Trainer, request_: Json) -> None:
     answer = trainer.ask({"verb": "inspect", "data": request_["data"]})
     assert answer == {"event": "inspected", "examples": 40, "shape": [2], "labels": {}}
+
+
+def test_an_update_that_is_to_be_sealed_is_written_so_that_only_its_key_opens_it(
+    trainer: Trainer, request_: Json, tmp_path: Path
+) -> None:
+    key, context = SealingKey(tmp_path / "sealing.key"), context_of(Topics("lab"), "run-a", 1, "pi-1")
+    sealing = {"key": key.public_key, "context": context.decode()}
+    assert trainer.ask(request_ | {"sealing": sealing})["event"] == "trained"
+    sealed, plain = Path(request_["update"]), tmp_path / "plain"
+    assert is_sealed(sealed)
+    with sealed.open("rb") as file:
+        plain.write_bytes(b"".join(key.open_update(file, context)))
+    assert open_update(plain)[0].layout == LAYOUT.digest
+
+
+def test_a_key_that_is_none_declines_the_round(trainer: Trainer, request_: Json) -> None:
+    answer = trainer.ask(request_ | {"sealing": {"key": "00" * 32, "context": "round"}})
+    assert (answer["event"], answer["reason"]) == ("failed", "program")
+    assert "is no key that anything can be sealed to" in answer["detail"]
+    assert not Path(request_["update"]).exists()
 
 
 def test_training_writes_the_delta_and_tells_sums(trainer: Trainer, request_: Json) -> None:

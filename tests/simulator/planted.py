@@ -87,7 +87,7 @@ def update_deleted_unanswered(patch: pytest.MonkeyPatch) -> None:
 
     def receipt(c: context.Context, _event: Receipt) -> None:
         if c.kept.pending is not None:
-            offering._let_go(c, c.kept.pending.update.transfer)
+            offering.let_go(c)
 
     patch.setitem(lifecycle.RULES, Receipt, receipt)
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from broker import topics as tree
+from broker.envelope import DeviceKey
 from broker.events import Acknowledged, Connected, Received, SessionEvent
 from broker.messages import (
     AgentState,
@@ -52,10 +53,11 @@ class Hand:
         )
         self._session.start()
         self.connection = self._next(Connected).connection
-        birth = Presence(
+        self._seal: tuple[DeviceKey, str] | None = None
+        self._birth = Presence(
             online=True, connection=self.connection, runtimes=("keras", "litert"), examples=examples
         )
-        self.say(tree.PRESENCE, birth)
+        self.say(tree.PRESENCE, self._birth)
         self._resting = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
@@ -79,10 +81,24 @@ class Hand:
 
     def say(self, branch: Branch, message: Message | bytes, **fields: str | int) -> Acknowledged:
         """Publish on one of our topics, and wait for the broker's answer."""
-        payload = message if isinstance(message, bytes) else encode(message)
+        payload = message if isinstance(message, bytes) else self._payload(branch, message)
         return self.say_on(
             self._topics.topic(branch, device=self.device, **fields), payload, retain=branch.retained
         )
+
+    def seal_to(self, key: DeviceKey, sealing_key: str) -> None:
+        """Enclose what is said from now on, and say the birth again."""
+        self._seal = key, sealing_key
+        self.say(tree.PRESENCE, self._birth)
+
+    def _payload(self, branch: Branch, message: Message) -> bytes:
+        if self._seal is None or branch not in {tree.OFFER, tree.REPORT, tree.PRESENCE}:
+            return encode(message)
+        key, sealing_key = self._seal
+        sealed = key.enclose(self._topics.topic(branch, device=self.device), message, sealing_key)
+        if isinstance(message, Presence):
+            return encode(Presence(online=message.online, connection=message.connection, sealed=sealed))
+        return sealed
 
     def say_on(self, topic: str, payload: bytes, *, retain: bool = False) -> Acknowledged:
         """Publish on any topic, and wait for the broker's answer."""

@@ -9,6 +9,7 @@ from aggregator.coordinator.phases import Decision, Phase
 from aggregator.records import Decided, UpdateAccepted, UpdateLost
 from broker.messages import AgentState, RejectReason
 from broker.needs import Obstacle
+from broker.sealing import sealed_size
 from tests.aggregator.coordinator.world import PARAMETERS, RUN, World, at_work, offer, theta
 
 
@@ -119,7 +120,7 @@ def test_what_an_abandoned_round_accepted_counts_in_full_in_the_next_one() -> No
 
 def test_a_late_update_that_cannot_be_used_is_rejected_for_good() -> None:
     world = closed_without("c")
-    world.tell(on.UpdateOffered("c", offer("c", size=4 * PARAMETERS + 8193)))
+    world.tell(on.UpdateOffered("c", offer("c", size=sealed_size(4 * PARAMETERS + 8192) + 1)))
     assert world.receipts() == [("c", "rejected", "too-large")]
     world = closed_without("c")
     world.tell(on.UpdateRejected("c", offer("c"), RejectReason.NORM))

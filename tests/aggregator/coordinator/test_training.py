@@ -14,6 +14,7 @@ from aggregator.records import (
     UpdateRefused,
 )
 from broker.messages import DeclineReason, Invite, Presence, Receipt, ReceiptOutcome, RejectReason, Report
+from broker.sealing import sealed_size
 from tests.aggregator.coordinator.world import (
     HEARTBEAT_S,
     LOST_AFTER_S,
@@ -433,7 +434,7 @@ def test_an_offer_refused_before_is_refused_again() -> None:
 def test_an_offer_larger_than_an_update_can_be_is_refused_unseen() -> None:
     world = World()
     world.begin_training("a", "b")
-    largest = 4 * 1000 + 8192
+    largest = sealed_size(4 * 1000 + 8192)
     update = offer("a", size=largest)
     assert world.tell(on.UpdateOffered("a", update)) == [do.Admit("a", update)]
     world.tell(on.UpdateOffered("a", offer("a", size=largest + 1)))

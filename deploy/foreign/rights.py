@@ -1,0 +1,45 @@
+"""Who may do what, topic by topic, from the topic tree: for any broker, whatever its access lists are."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from broker.topics import TREE, Branch, Role, Topics
+
+# Roles that speak and hear under a name of their own, and the level of a topic that holds it.
+OWN_LEVEL = {Role.DEVICE: "device", Role.OPERATOR: "user"}
+
+
+class Right(NamedTuple):
+    """What a role does with one kind of topic."""
+
+    role: Role
+    topic: str
+    reads: bool
+    writes: bool
+    qos: int
+    retained: bool
+
+
+def rights(topics: Topics) -> Iterator[Right]:
+    """Every right that a role needs; `<device>` and `<user>` stand for the account's own name."""
+    for role in Role:
+        for branch in TREE:
+            reads, writes = role in branch.readers, role is branch.writer
+            if reads or writes:
+                own = {level: f"<{level}>" for level in (OWN_LEVEL.get(role),) if level}
+                yield Right(role, topics.filter(branch, **own), reads, writes, branch.qos, branch.retained)
+
+
+def may_write(role: Role, branch: Branch, *, own: bool) -> bool:
+    """Whether a role may write a topic of this branch, under its own name or another."""
+    return role is branch.writer and (own or not _is_personal(role, branch))
+
+
+def may_read(role: Role, branch: Branch, *, own: bool) -> bool:
+    """Whether a role may read a topic of this branch, under its own name or another."""
+    return role in branch.readers and (own or not _is_personal(role, branch))
+
+
+def _is_personal(role: Role, branch: Branch) -> bool:
+    level = OWN_LEVEL.get(role)
+    return level is not None and f"{{{level}}}" in branch.pattern
