@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from aggregator.coordinator import events as on
+from aggregator.exclusions import Exclusions
 from aggregator.uploads import Uploads
 from broker import topics as tree
 from broker.events import Received
@@ -36,6 +37,7 @@ class Hearers:
     """Whom messages concern that are no events of the coordinator."""
 
     uploads: Uploads
+    exclusions: Exclusions
     request: Callable[[str, Request], None]
     federation: Callable[[Federation, bool], None]
     """Who aggregates, and whether the broker had kept that."""
@@ -67,6 +69,10 @@ class Hearing:
         """Read a message from the broker."""
         address = self._topics.parse(message.topic)
         if address is None or address.branch not in self._readers:
+            return
+        device = address.fields.get("device", "")
+        if device in self._hearers.exclusions:
+            self._hearers.exclusions.heard(device, address.branch, message)
             return
         try:
             self._readers[address.branch](address, message)

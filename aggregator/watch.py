@@ -89,6 +89,13 @@ class Watch:
             self._publish(self._topics.topic(MONITOR_ROUND, run=run, round=row.round), b"")
         self._due = 0.0
 
+    def excluded(self, device: str) -> None:
+        """A device is known no more: its document leaves the broker."""
+        topic = self._topics.topic(MONITOR_DEVICE, device=device)
+        self._published.pop(topic, None)
+        self._publish(topic, b"")
+        self._due = 0.0
+
     def mishap(self) -> None:
         """The ledger has a new incident."""
         self._incidents = _incidents(self._ledger)

@@ -345,6 +345,8 @@ class Verb(Word):
     PAUSE = "pause"
     RESUME = "resume"
     RUNS = "runs"
+    EXCLUDE = "exclude"
+    ADMIT = "admit"
 
 
 SettingValue = bool | int | float | str
@@ -357,6 +359,8 @@ class Request(Message):
     verb: Verb
     task: ShortText | None = None
     settings: dict[MetricName, SettingValue] = Field(default_factory=dict, max_length=64)
+    device: DeviceId | None = Field(default=None, description="of `exclude` and `admit`")
+    reason: ShortText = Field(default="", description="why it is excluded, for people")
 
 
 class RunSummary(Part):

@@ -403,3 +403,15 @@ def test_mishaps_are_shown_newest_first_and_by_the_next_process_too() -> None:
             ("damaged", "spool/a"),
         ]
         screen.begin()
+
+
+def test_the_document_of_an_excluded_device_leaves_the_broker() -> None:
+    screen = Screen()
+    screen.tell(on.Connected())
+    screen.world.born("a", "b")
+    screen.look()
+    screen.tell(on.ExcludeDevice("a", "stolen"))
+    screen.watch.excluded("a")
+    assert "devices/a" not in screen.shown
+    assert screen.look() == ["federation"]
+    assert screen.shown["federation"]["devices"] == 1
