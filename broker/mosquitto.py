@@ -1,9 +1,6 @@
 """A Mosquitto of our own, for demo, simulator and tests: its files in one folder, its process a child."""
 
-import base64
-import hashlib
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -13,11 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from broker.accounts import new_password, update_accounts
 from broker.acl import acl
 from broker.settings import BrokerSettings
 from broker.topics import Role, Topics
 from host.errors import ChildError, ConfigError
-from host.files import write_atomic
+from host.files import write_atomic, write_secret
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 10.0
@@ -25,7 +23,6 @@ STOP_TIMEOUT_S = 10.0
 POLL_S = 0.01
 PORT_ATTEMPTS = 5
 LOG_TAIL_BYTES = 2000
-HASH_ITERATIONS = 101
 RUNNING, PORT_TAKEN = " running", "Address already in use"
 
 
@@ -171,25 +168,16 @@ class Mosquitto:
 
     def _write_accounts(self) -> None:
         rules = acl(self._topics, self._users)
-        lines = [f"{user}:{_hashed(self._password(user))}\n" for user in sorted(self._users)]
-        write_atomic(self._folder / "accounts", "".join(lines).encode())
+        passwords = {user: self._password(user) for user in sorted(self._users)}
+        update_accounts(self._folder / "accounts", passwords)
         write_atomic(self._folder / "acl", rules.encode())
 
     def _password(self, user: str) -> str:
         """Read a user's password, made up at the first time."""
         file = self._password_file(user)
         if not file.exists():
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as opened:
-                opened.write(secrets.token_urlsafe(24))
+            write_secret(file, new_password().encode())
         return file.read_text()
-
-
-def _hashed(password: str) -> str:
-    """Hash as mosquitto_passwd does (type 7): PBKDF2 with SHA-512."""
-    salt = secrets.token_bytes(12)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, HASH_ITERATIONS)
-    return f"$7${HASH_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def _free_port() -> int:
