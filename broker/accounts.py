@@ -1,4 +1,4 @@
-"""Mosquitto's file of accounts: a line for each user, with the hash of a password (mosquitto_passwd, type 7)."""
+"""Mosquitto's file of accounts: a line for each user, with the hash of its password."""
 
 import base64
 import fcntl
@@ -56,7 +56,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 
 def _hashed(password: str) -> str:
-    """PBKDF2 with SHA-512."""
+    """Hash as mosquitto_passwd does (type 7): PBKDF2 with SHA-512."""
     salt = secrets.token_bytes(12)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
     return f"$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

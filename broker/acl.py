@@ -28,14 +28,19 @@ def acl(topics: Topics, users: Mapping[str, Role]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def enrolment_acl(topics: Topics) -> str:
-    """Write the list for a listener of enrolment accounts, which have the names of their tokens."""
+def role_acl(topics: Topics, role: Role) -> str:
+    """Write the list for a listener where every account is of this role.
+
+    Devices, operators and enrolment accounts have the names of what they may use.
+    """
+    own = {Role.DEVICE: "device", Role.OPERATOR: "user", Role.ENROLMENT: "token"}
+    fields = {own[role]: USER_NAME} if role in own else {}
     lines = [
-        f"pattern {access} {topics.filter(branch, token=USER_NAME)}"
+        f"pattern {access} {topics.filter(branch, **fields)}"
         for branch in TREE
-        if (access := _access(branch, Role.ENROLMENT))
+        if (access := _access(branch, role))
     ]
-    return "\n".join(["# Generated from the topic tree. Tokens: %u is the user name.", *lines]) + "\n"
+    return "\n".join(["# Generated from the topic tree. %u is the user name.", *lines]) + "\n"
 
 
 def _check(users: Mapping[str, Role]) -> None:
@@ -45,7 +50,7 @@ def _check(users: Mapping[str, Role]) -> None:
         if role is Role.DEVICE and user in RESERVED_IDS:
             raise ValueError(f"{user!r} is the name of a role: choose another name for the device")
         if role is Role.ENROLMENT:
-            raise ValueError(f"{user!r} is to enrol devices: give it a listener with enrolment_acl()")
+            raise ValueError(f"{user!r} is to enrol devices: give it a listener with role_acl()")
 
 
 def _device_patterns(topics: Topics) -> Iterator[str]:

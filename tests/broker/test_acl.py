@@ -2,7 +2,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from broker.acl import acl, enrolment_acl
+from broker.acl import acl, role_acl
 from broker.mosquitto import Mosquitto
 from broker.topics import CONTROL_REQUEST, INBOX, MONITOR_AGGREGATOR, OFFER, RENEW, TREE, Branch, Role, Topics
 from tests.broker.peer import Peer, topics_of
@@ -137,9 +137,15 @@ def test_readers_never_get_write(topics: Topics) -> None:
 
 
 def test_an_enrolment_account_has_a_list_of_its_own(topics: Topics) -> None:
-    with pytest.raises(ValueError, match=r"give it a listener with enrolment_acl\(\)"):
+    with pytest.raises(ValueError, match=r"give it a listener with role_acl\(\)"):
         acl(topics, {"enrolment": Role.ENROLMENT})
-    assert enrolment_acl(topics).splitlines()[1:] == [
+    assert role_acl(topics, Role.ENROLMENT).splitlines()[1:] == [
         "pattern write midge/v1/lab/enrol/%u/request",
         "pattern read midge/v1/lab/enrol/%u/reply",
     ]
+
+
+def test_a_list_of_viewers_lets_nobody_write(topics: Topics) -> None:
+    lines = role_acl(topics, Role.MONITOR).splitlines()[1:]
+    assert "pattern read midge/v1/lab/monitor/aggregator" in lines
+    assert {line.split()[1] for line in lines} == {"read"}
