@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, enroll, export, init, remote, results, simulate
+from deploy.command import demo, devices, enroll, export, init, remote, replace, results, revoke, simulate
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -49,11 +49,14 @@ def _midge(
 
 
 demo.add_to(app)
+devices.add_to(app)
 enroll.add_to(app)
 export.add_to(app)
 init.add_to(app)
 remote.add_to(app)
+replace.add_to(app)
 results.add_to(app)
+revoke.add_to(app)
 simulate.add_to(app)
 
 

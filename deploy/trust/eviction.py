@@ -1,8 +1,8 @@
 """Ending a device's connection: MQTT gives a client id to whoever connected last.
 
 A revocation list bars new connections only; Mosquitto 2.0 keeps those that stand. Where a name is the client
-id, only the device's own name gets at its connection: so the loopback listener has an account of that name for
-as long as this takes, with a password that nobody keeps.
+id, only the device's own name gets at its connection: so the loopback listener has an account of that name
+for as long as this takes, with a password that nobody keeps.
 https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html, 3.1.4
 """
 

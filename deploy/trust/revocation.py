@@ -93,7 +93,7 @@ class Revocation:
         if refused:
             self.say("broker", f"refuses a certificate of {bird.name} as revoked")
             return ExitCode.OK
-        self.say("broker", f"does NOT refuse certificates of {bird.name}: {said}")
+        self.say("broker", f"was NOT seen to refuse a certificate of {bird.name}: {said}")
         return ExitCode.FAILED
 
     def _evict(self, device: str, watch_s: float) -> ExitCode:
