@@ -34,7 +34,8 @@ def agent_settings(home: Home, device: str, chosen: Mapping[str, object]) -> Age
     try:
         return load_settings(AgentSettings, None, values, {})
     except ConfigError as error:
-        raise ConfigError(f"device {device}: {str(error).replace('--set: ', '')}") from None
+        faults = str(error).replace("--set: ", "").replace("without --config: ", "")
+        raise ConfigError(f"device {device}: {faults}") from None
 
 
 def check_new(home: Home, device: str) -> None:
