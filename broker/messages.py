@@ -32,6 +32,7 @@ MAX_CHUNK_BYTES = 1 << 20
 MIN_CHUNK_BYTES = 1 << 10
 MAX_GRANTED_CHUNKS = 64
 SIGNATURE_BYTES = 64
+MAX_SUCCESSIONS = 16
 MAX_SPEEDS = 8
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -186,11 +187,22 @@ class Announcement(Message):
     assignment: Assignment | None = None
 
 
+class Succession(Part):
+    """A signing key gives way to another, and signs that."""
+
+    before: PublicKey
+    after: PublicKey
+    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+
+
 class SignedAnnouncement(Message):
     """Retained: an encoded Announcement, and the aggregator's signature of it for this topic."""
 
     announcement: bytes
     signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+    successions: Annotated[tuple[Succession, ...], Field(max_length=MAX_SUCCESSIONS)] = Field(
+        default=(), description="from earlier keys to the one that signed, in order; the newest of many"
+    )
 
 
 class DeclineReason(Word):

@@ -18,6 +18,7 @@ from edge_agent.conditions import find_hindrance
 from edge_agent.disk import Disk
 from edge_agent.downloads import Downloads
 from edge_agent.lifecycle import Lifecycle
+from edge_agent.pin import Pin
 from edge_agent.reading import read_message
 from edge_agent.settings import AgentSettings
 from edge_agent.snapshot import Snapshot
@@ -69,6 +70,7 @@ class Service:
         self._inbox: Inbox[Happening] = Inbox(INBOX_LIMIT)
         self._session = self._new_session()
         self._core = self._new_core(store.load())
+        self._pin = Pin(settings.aggregator_key, settings.state_folder)
         self._downloads = Downloads(store, self._session, self._topics)
         self._uploads = Uploads(store, self._session, self._topics, settings.device)
         self._trainer = Trainer(settings, store, self._hear_trainer, trainer_module)
@@ -88,7 +90,7 @@ class Service:
             log.info(
                 "%s of %s, broker %s", self._settings.device, self._topics.root, self._settings.broker.url
             )
-            if self._settings.aggregator_key is None:
+            if self._pin.key is None:
                 topic = self._topics.topic(topics.ROUND)
                 log.warning("no aggregator_key is set: obeying whoever can write %s", topic)
             self._notifier.ready()
@@ -267,7 +269,9 @@ class Service:
         if address.branch is topics.BLOB_CHUNK:
             digest, index = address.fields["digest"], int(address.fields["index"])
             return [*self._downloads.chunk(digest, index, message.payload, time.monotonic())]
-        told = read_message(address.branch, message, self._settings.aggregator_key)
+        told = read_message(address.branch, message, self._pin.key)
+        if address.branch is topics.ROUND:
+            self._pin.follow(message.topic, message.payload)
         # What an answer settles could not be kept now; it is given again when we offer again.
         return [event for event in told if not (self._disk.fault and isinstance(event, Grant | Receipt))]
 

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, devices, enroll, export, init, remote, replace, results, revoke, simulate
+from deploy.command import (
+    demo,
+    devices,
+    enroll,
+    export,
+    init,
+    remote,
+    replace,
+    results,
+    revoke,
+    rotate,
+    simulate,
+)
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -57,6 +69,7 @@ remote.add_to(app)
 replace.add_to(app)
 results.add_to(app)
 revoke.add_to(app)
+rotate.add_to(app)
 simulate.add_to(app)
 
 

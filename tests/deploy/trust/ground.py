@@ -6,11 +6,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from typer.testing import CliRunner
+
 from broker.accounts import new_password, update_accounts
 from broker.acl import acl
 from broker.mosquitto import _free_port, find_mosquitto
 from broker.settings import BrokerSettings
 from broker.topics import Role, Topics
+from deploy.command.app import app
+from deploy.home.home import Home
 from deploy.pki.authority import Authority
 from deploy.trust.brokerfile import BrokerFile
 from host.certificates import new_key, private_key
@@ -44,11 +48,13 @@ USERS = {"aggregator": Role.AGGREGATOR, "operator": Role.OPERATOR, "monitor": Ro
 class Ground:
     """Everything in one folder; the broker runs while this is open."""
 
-    def __init__(self, folder: Path, *, name_is_client_id: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, name_is_client_id: bool = False, authority: Authority | None = None
+    ) -> None:
         self.folder = folder
         self.topics = Topics("lab")
         self.tls, self.plain = _free_port(), _free_port()
-        self.authority = Authority.create(folder / "pki", "lab")
+        self.authority = authority or Authority.create(folder / "pki", "lab")
         self.config = folder / "mosquitto.conf"
         named = str(name_is_client_id).lower()
         self.config.write_text(CONFIG.format(folder=folder, tls=self.tls, plain=self.plain, named=named))
@@ -113,3 +119,24 @@ class Ground:
     ) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+class Teller:
+    """What the steps said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __call__(self, step: str, text: str) -> None:
+        self.said.append(f"{step}: {text}")
+
+    def heard(self, words: str) -> bool:
+        return any(words in line for line in self.said)
+
+
+def run(home: Home, *arguments: str) -> tuple[int, str]:
+    """Run a verb of `midge`: its exit status and what it said; its error is raised."""
+    done = CliRunner().invoke(app, [*arguments, "--home", str(home.root)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output

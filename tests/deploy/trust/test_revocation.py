@@ -13,27 +13,9 @@ from deploy.trust.revocation import OwnBroker, Revocation
 from host.errors import DataError
 from host.exits import ExitCode
 from tests.broker.peer import Peer
-from tests.deploy.trust.ground import Ground
+from tests.deploy.trust.ground import Ground, Teller
 
 WATCH_S = 1.0
-
-
-class Teller:
-    """What the steps said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def __call__(self, step: str, text: str) -> None:
-        self.said.append(f"{step}: {text}")
-
-    def heard(self, words: str) -> bool:
-        return any(words in line for line in self.said)
-
-
-@pytest.fixture
-def teller() -> Teller:
-    return Teller()
 
 
 @pytest.fixture(params=[False, True], ids=["free client ids", "names as client ids"])

@@ -1,32 +1,14 @@
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from broker.mosquitto import _free_port
 from deploy.command.app import app
-from deploy.home.create import complete, create
 from deploy.home.home import Home
 from host.certificates import belongs, not_after, serial
 from host.errors import ConfigError, DataError
 from host.exits import ExitCode
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home without a broker that runs."""
-    ports = {f"ports.{name}": _free_port() for name in ("devices", "enrolment", "viewers", "local")}
-    made = create(tmp_path / "home", {"hosts": ["127.0.0.1"], **ports})
-    complete(made)
-    return made
-
-
-def run(home: Home, *arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, [*arguments, "--home", str(home.root)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.output
+from tests.deploy.trust.ground import run
 
 
 def test_without_a_broker_the_register_lists_devices_and_says_so(home: Home) -> None:
