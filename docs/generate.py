@@ -16,6 +16,7 @@ from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
 from broker import acl, contract, layout, messages, monitor, program, topics, update, wire
 from broker.settings import BrokerSettings
+from deploy.home.federation import FederationSettings, Ports
 from docs.tables import fields_table, number, table
 from edge_agent import backoff, transitions, uploads
 from edge_agent.data import settings as data
@@ -34,7 +35,15 @@ MESSAGES = {
 } | {"Program": program.Program, "Header": update.Header}
 SETTINGS = {
     model.__name__: model
-    for model in (AggregatorSettings, TaskSettings, RunSettings, AgentSettings, BrokerSettings)
+    for model in (
+        AggregatorSettings,
+        TaskSettings,
+        RunSettings,
+        AgentSettings,
+        BrokerSettings,
+        FederationSettings,
+        Ports,
+    )
 } | {
     name: model for name, model in vars(data).items() if name.endswith("Settings") and isinstance(model, type)
 }

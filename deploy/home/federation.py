@@ -39,7 +39,7 @@ class FederationSettings(BaseModel):
         max_length=32,
         description="host names and addresses that the broker is reached by; devices use the first",
     )
-    ports: Ports = Field(default=Ports(), description="where the broker listens")
+    ports: Ports = Field(default_factory=Ports, description="where the broker listens")
 
     def url(self, port: int) -> str:
         """How clients on other machines reach a listener of the broker."""

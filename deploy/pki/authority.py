@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import mkdtemp
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -62,23 +63,25 @@ class Authority:
 
     @classmethod
     def create(cls, folder: Path, federation: str, now: Callable[[], datetime] = _utc_now) -> "Authority":
-        """Make a root, an intermediate and an empty revocation list; raises ConfigError if any is there."""
-        if there := [name for name in (ROOT_KEY, ROOT, INTERMEDIATE) if (folder / name).exists()]:
+        """Make a root, an intermediate and an empty list of revoked certificates, all or nothing.
+
+        Raises ConfigError when something is in the folder already.
+        """
+        if folder.exists() and any(folder.iterdir()):
             raise ConfigError(
-                f"authority {folder}: {there[0]} is there already; load it, or choose another folder"
+                f"authority {folder}: there is one, or what is left of one; load it, or move it away"
             )
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         root_key, intermediate_key = new_key(), new_key()
         root = _self_signed(root_key, f"midge root {federation}", now() + timedelta(days=ROOT_DAYS))
-        intermediate = _intermediate(root, root_key, intermediate_key, federation, now())
-        write_secret(folder / ROOT_KEY, root_key)
-        write_secret(folder / INTERMEDIATE_KEY, intermediate_key)
-        write_atomic(folder / INTERMEDIATE, intermediate)
-        # Last: where a root certificate is, everything is.
-        write_atomic(folder / ROOT, root)
-        authority = cls(folder, now)
-        authority.crl()
-        return authority
+        write_secret(made / ROOT_KEY, root_key)
+        write_atomic(made / ROOT, root)
+        write_secret(made / INTERMEDIATE_KEY, intermediate_key)
+        write_atomic(made / INTERMEDIATE, _intermediate(root, root_key, intermediate_key, federation, now()))
+        cls(made, now).crl()
+        made.rename(folder)
+        return cls(folder, now)
 
     @classmethod
     def load(cls, folder: Path, now: Callable[[], datetime] = _utc_now) -> "Authority":

@@ -1,6 +1,5 @@
 """A federation's home with its broker running, for tests that connect as its accounts."""
 
-import json
 import signal
 import subprocess
 import time
@@ -18,6 +17,7 @@ from edge_agent.settings import AgentSettings
 from host.settings import load_settings
 
 PATIENCE_S = 20.0
+RELOADED = "Reloading config."
 
 
 def make_home(folder: Path) -> Home:
@@ -74,13 +74,15 @@ def running(home: Home) -> Iterator["subprocess.Popen[bytes]"]:
 
 def reload(home: Home, process: "subprocess.Popen[bytes]") -> None:
     """Have the broker read its accounts, rights and revocations again."""
+    log = home.root / "mosquitto.log"
+    before = log.read_text().count(RELOADED)
     process.send_signal(signal.SIGHUP)
-    _until_said(process, home.root / "mosquitto.log", "Reloading config.")
+    _until_said(process, log, RELOADED, before + 1)
 
 
-def _until_said(process: "subprocess.Popen[bytes]", log: Path, words: str) -> None:
+def _until_said(process: "subprocess.Popen[bytes]", log: Path, words: str, times: int = 1) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while words not in (said := log.read_text(errors="replace")):
+    while (said := log.read_text(errors="replace")).count(words) < times:
         assert process.poll() is None, said
-        assert time.monotonic() < deadline, json.dumps(said)
+        assert time.monotonic() < deadline, said
         time.sleep(0.01)

@@ -10,14 +10,14 @@ import pytest
 from cryptography.x509 import load_pem_x509_crl
 
 from broker.accounts import update_accounts
-from broker.events import Disconnected, Received, Refused
+from broker.events import Acknowledged, Disconnected, Received, Refused
 from broker.settings import BrokerSettings
 from broker.topics import ENROL_REPLY, INBOX, MONITOR_AGGREGATOR, OFFER, RENEW, TREE, Branch, Role, Topics
 from deploy.home.bundle import CERTIFICATE, KEY
 from deploy.home.home import Home
 from deploy.pki.authority import Authority
 from host.certificates import new_key, request
-from tests.broker.peer import Peer, topics_of
+from tests.broker.peer import PATIENCE_S, Peer, topics_of
 from tests.deploy.home.federation import by_password, enrolled, local, make_home, reload, running
 
 TOKENS = tuple(f"token_{digit * 32}" for digit in "ab")
@@ -165,12 +165,14 @@ def test_a_stolen_client_id_disconnects_nobody(home: Home, devices: dict[str, Br
         by_password(home, ports.viewers, "operator", WORDS),
     )
     topic = home.topics.topic(OFFER, device="pi-1")
-    with Peer(devices["pi-1"], "pi-1") as victim:
+    with Peer(devices["pi-1"].model_copy(update={"client_id": "pi-1"}), "victim") as victim:
         for thief in thieves:
             with Peer(thief.model_copy(update={"client_id": "pi-1"}), "thief"):
-                assert victim.send(topic, b"x").ok
-        seen = list(iter(lambda: victim.inbox.get(0), None))
-    assert not [event for event in seen if isinstance(event, Disconnected)]
+                ticket = victim.session.publish(topic, b"x")
+                seen = [victim.inbox.get(PATIENCE_S)]
+                while not (isinstance(seen[-1], Acknowledged) and seen[-1].ticket == ticket):
+                    seen.append(victim.inbox.get(PATIENCE_S))
+                assert not [event for event in seen if event is None or isinstance(event, Disconnected)]
 
 
 def certified(folder: Path, authority: Authority, name: str, *, days: float) -> dict[str, Path]:

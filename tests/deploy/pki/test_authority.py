@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from broker.topics import Role
-from deploy.pki.authority import START, Authority
+from deploy.pki.authority import Authority
 from host.certificates import belongs, common_name, new_key, not_after, private_key, request, serial
 from host.errors import ConfigError, DataError
 
@@ -68,7 +68,7 @@ def test_a_broker_is_certified_for_its_names_and_addresses_and_no_client(
 
 def test_a_clock_that_was_never_set_stops_nobody(authority: Authority, tmp_path: Path) -> None:
     broker = authority.issue_server(["broker.example"], private_key(new_key()).public_key())
-    for when in (START, START + timedelta(days=1)):
+    for when in (datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC)):
         assert verify(tmp_path / "pki", broker, "sslserver", when).endswith("OK")
         assert verify(tmp_path / "pki", device(authority), "sslclient", when).endswith("OK")
 
@@ -149,7 +149,7 @@ def test_keys_are_for_their_owner_alone(authority: Authority, tmp_path: Path) ->
 
 
 def test_an_authority_is_never_made_twice(authority: Authority, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"root\.key is there already"):
+    with pytest.raises(ConfigError, match="there is one, or what is left of one"):
         Authority.create(tmp_path / "pki", "lab")
     assert authority.root == (tmp_path / "pki/root.crt").read_bytes()
 
