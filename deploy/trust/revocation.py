@@ -64,6 +64,10 @@ class Revocation:
                 return ExitCode.FAILED
             heeded = self._heeded(bird)
         evicted = self._evict(device, watch_s)
+        # A renewal that the registrar was at when this began; the device cannot ask for another one.
+        if not evicted and self.authority.revoke(device):
+            self.say("register", f"another certificate of {device} was issued meanwhile: once more")
+            return self._cut_off(device, watch_s)
         return heeded or evicted
 
     def _role_of(self, device: str) -> Role:

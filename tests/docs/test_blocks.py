@@ -39,7 +39,7 @@ NOT_RUN = {
     "has tests of its own": 4,
     "needs a broker and the files above": 1,
     "needs a device": 2,
-    "needs a running federation": 6,
+    "needs a running federation": 8,
     "needs a trained model": 1,
     "needs sudo": 1,
     "would install": 1,

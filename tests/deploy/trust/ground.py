@@ -87,6 +87,10 @@ class Ground:
         chain = self.authority.issue(name, Role.DEVICE, private_key(key).public_key())
         (self.folder / f"{name}.key").write_bytes(key)
         (self.folder / f"{name}.crt").write_bytes(chain)
+        return self.device_settings(name)
+
+    def device_settings(self, name: str) -> BrokerSettings:
+        """How a device reaches the broker with the certificate that it was given last."""
         return BrokerSettings(
             url=self.url,
             ca_file=self.folder / "ca.crt",

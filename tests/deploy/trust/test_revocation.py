@@ -91,6 +91,29 @@ def test_a_device_is_revoked_again_without_harm(plain_ground: Ground, teller: Te
         assert code is ExitCode.OK
 
 
+def test_a_certificate_that_is_issued_meanwhile_is_revoked_as_well(plain_ground: Ground) -> None:
+    plain_ground.device("pi-1")
+    said: list[str] = []
+
+    def renew_meanwhile(step: str, text: str) -> None:
+        said.append(text)
+        if step == "connection" and sum("is taken over" in line for line in said) == 1:
+            plain_ground.device("pi-1")
+
+    steps = Revocation(
+        plain_ground.authority,
+        OwnBroker(plain_ground.file, plain_ground.url),
+        plain_ground.account("operator"),
+        renew_meanwhile,
+    )
+    assert steps.revoke("pi-1", "", 0.1, exclude=False) is ExitCode.OK
+    assert "another certificate of pi-1 was issued meanwhile: once more" in said
+    assert all(row.revoked_at for row in plain_ground.authority.register.of("pi-1"))
+    peer = Peer(plain_ground.device_settings("pi-1"), "pi-1")
+    assert "REVOKED" in peer.until(Refused).reason
+    peer.session.stop()
+
+
 def test_a_replacement_comes_in_under_the_same_name(plain_ground: Ground, teller: Teller) -> None:
     plain_ground.device("pi-1")
     assert revocation(plain_ground, teller).revoke("pi-1", "broken", 0.1, exclude=False) is ExitCode.OK
