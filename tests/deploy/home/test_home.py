@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -123,6 +124,17 @@ def test_files_of_another_version_are_told_and_kept(other: Home) -> None:
     assert outdated(other) == [other.broker / "acl"]
     assert complete(other) == []
     assert (other.broker / "acl").read_text() == "topic read #\n"
+
+
+def test_what_depends_on_the_machine_is_no_other_version(other: Home) -> None:
+    path = other.broker / "mosquitto.conf"
+    text = path.read_text()
+    before = outdated(other)
+    path.write_text(re.sub(r"(?m)^memory_limit .*$", "memory_limit 1", text).replace("user root\n", ""))
+    assert outdated(other) == before
+    path.write_text(text.replace("require_certificate true\n", ""))
+    assert path in outdated(other)
+    path.write_text(text)
 
 
 def test_the_brokers_files_can_be_written_for_another_place(made: Home) -> None:

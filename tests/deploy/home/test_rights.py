@@ -1,5 +1,8 @@
 """Who may do what on a Mosquitto with the generated files: every account on every topic of the tree."""
 
+import socket
+import ssl
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -200,6 +203,28 @@ def test_an_expired_foreign_or_missing_certificate_is_refused(
     assert "alert" in refusal(settings.model_copy(update=foreign))
     none: dict[str, Path | None] = {"certificate_file": None, "key_file": None}
     assert "alert" in refusal(settings.model_copy(update=none))
+
+
+def test_old_versions_of_tls_are_not_spoken(home: Home) -> None:
+    ports = home.federation.ports
+    for port, spoken in ((ports.enrolment, ssl.TLSVersion.TLSv1_2), (ports.viewers, ssl.TLSVersion.TLSv1_3)):
+        assert handshake(home, port, spoken, spoken) == spoken.name.replace("_", ".")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with pytest.raises(ssl.SSLError):
+                handshake(home, port, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
+
+
+def handshake(home: Home, port: int, oldest: ssl.TLSVersion, newest: ssl.TLSVersion) -> str | None:
+    """What version is agreed on."""
+    context = ssl.create_default_context(cafile=str(home.broker / "ca.crt"))
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version, context.maximum_version = oldest, newest
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+    ):
+        return secured.version()
 
 
 def test_a_brokers_certificate_is_no_devices(home: Home, devices: dict[str, BrokerSettings]) -> None:
