@@ -15,12 +15,23 @@ log = logging.getLogger(__name__)
 
 
 class Exclusions:
-    """Who is excluded; `clear` takes off the broker what a device, or we of it, retained there."""
+    """Who is excluded.
 
-    def __init__(self, ledger: Ledger, tell: Callable[[Event], None], clear: Callable[[str], None]) -> None:
+    `clear` takes off the broker what a device, or we of it, retained there. `ask` has the broker say again
+    what it retains of a device: its birth was not heard meanwhile.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tell: Callable[[Event], None],
+        clear: Callable[[str], None],
+        ask: Callable[[str], None],
+    ) -> None:
         self._ledger = ledger
         self._tell = tell
         self._clear = clear
+        self._ask = ask
         self._reasons = ledger.excluded()
 
     def __contains__(self, device: str) -> bool:
@@ -50,6 +61,7 @@ class Exclusions:
             return f"{device} is not excluded"
         self._ledger.commit((DeviceAdmitted(device),), None)
         del self._reasons[device]
+        self._ask(device)
         return f"{device} is heard again"
 
     def heard(self, device: str, branch: Branch, message: Received) -> None:

@@ -43,6 +43,7 @@ from broker.events import (
 )
 from broker.messages import BlobRef, Receipt, Request, Verb
 from broker.session import Session
+from broker.topics import PRESENCE
 from host.errors import NoRoomError, StorageError, WireError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
@@ -83,7 +84,7 @@ class Service:
             self._core, self._ledger, self._topics, self._post.document, self._dropped, WATCH_RATE_S
         )
         self._patience = Patience(self._core.fleet.lost_after_s)
-        self._exclusions = Exclusions(self._ledger, self._tell, self._clear_traces)
+        self._exclusions = Exclusions(self._ledger, self._tell, self._clear_traces, self._ask_presence)
         self._operators = Operators(
             settings, self._ledger, self._handle, self._state, self._post.to_operator, self._exclusions
         )
@@ -238,6 +239,12 @@ class Service:
         self._uploads.forget(device, time.monotonic())
         self._post.clear_presence(device)
         self._watch.excluded(device)
+
+    def _ask_presence(self, device: str) -> None:
+        """Hear once more what the broker retains of a device, beside what is subscribed anyway."""
+        topic = self._topics.topic(PRESENCE, device=device)
+        self._session.subscribe([(topic, PRESENCE.qos)])
+        self._session.unsubscribe([topic])
 
     def _dropped(self) -> int:
         return self._hearing.unreadable + self._uploads.dropped + self._loop.dropped

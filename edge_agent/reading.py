@@ -7,12 +7,17 @@ from broker.messages import Inbox as InboxMessage
 from broker.signing import unseal
 from edge_agent import events
 
+CLEARED = Presence(online=False, connection="0" * 16)
+
 
 def read_message(
     branch: topics.Branch, message: broker_events.Received, aggregator_key: str | None
 ) -> list[events.Event]:
     """Make events of a message on one of our topics but the blobs'; raises WireError."""
     match branch:
+        case topics.PRESENCE if not message.payload:
+            # Somebody took our birth off the broker: that is no less wrong than a death.
+            return [events.PresenceSeen(CLEARED, message.retained)]
         case topics.PRESENCE:
             return [events.PresenceSeen(wire.decode(Presence, message.payload), message.retained)]
         case topics.FEDERATION:

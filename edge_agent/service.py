@@ -249,7 +249,7 @@ class Service:
     @_on.register
     def _received(self, happening: broker_events.Received) -> None:
         address = self._topics.parse(happening.topic)
-        if address is None or not happening.payload:
+        if address is None or not (happening.payload or address.branch is topics.PRESENCE):
             return
         try:
             self._tell(*self._read(address, happening))

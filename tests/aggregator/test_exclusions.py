@@ -19,10 +19,11 @@ class Desk:
         self.ledger = Ledger(path)
         self.told: list[Event] = []
         self.cleared: list[str] = []
+        self.asked: list[str] = []
         self.begin()
 
     def begin(self) -> None:
-        self.exclusions = Exclusions(self.ledger, self.told.append, self.cleared.append)
+        self.exclusions = Exclusions(self.ledger, self.told.append, self.cleared.append, self.asked.append)
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ def test_the_last_reason_for_excluding_a_device_stands(desk: Desk) -> None:
 def test_an_admitted_device_is_heard_again_after_a_restart_too(desk: Desk) -> None:
     desk.exclusions.exclude("pi-1", "")
     assert desk.exclusions.admit("pi-1") == "pi-1 is heard again"
+    assert desk.asked == ["pi-1"]
     assert "pi-1" not in desk.exclusions
     desk.begin()
     assert "pi-1" not in desk.exclusions

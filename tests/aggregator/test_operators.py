@@ -42,9 +42,7 @@ class Office:
     def begin(self) -> None:
         """As a process does that finds the ledger of an earlier one."""
         self.cleared: list[str] = []
-        self.exclusions = Exclusions(
-            self.ledger, lambda event: self.handle(event) and None, self.cleared.append
-        )
+        self.exclusions = Exclusions(self.ledger, self.tell, self.cleared.append, lambda _: None)
         self.operators = Operators(
             self.settings,
             self.ledger,
@@ -70,6 +68,9 @@ class Office:
         elif isinstance(event, on.PrepareFailed):
             self.operators.prepared(event.run, ok=False, text=event.reason)
         return effects
+
+    def tell(self, event: on.Event) -> None:
+        self.handle(event)
 
     def ask(self, verb: Verb, number: int = 1, user: str = "ann", **arguments: object) -> None:
         request = Request.model_validate({"id": f"{number:016x}", "verb": verb, **arguments})
