@@ -449,6 +449,17 @@ def test_an_agent_follows_the_signing_key_and_obeys_the_old_one_no_more_after_a_
     assert "gave way to" in caplog.text
 
 
+def test_a_birth_that_was_taken_off_the_broker_is_said_again(
+    aggregator: Aggregator, start: Callable[[], Agent]
+) -> None:
+    start()
+    birth = aggregator.hear(PRESENCE, Presence)
+    topic = aggregator.tree.topic(PRESENCE, device=DEVICE)
+    aggregator.peer.send(topic, b"", retain=True)
+    again = aggregator.peer.until(Received, lambda event: event.topic == topic and bool(event.payload))
+    assert wire.decode(Presence, again.payload) == birth
+
+
 def test_who_claims_to_aggregate_later_cannot_silence_the_true_one(
     aggregator: Aggregator, start_pinned: Callable[[], Agent]
 ) -> None:
