@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from aggregator.coordinator import events as on
+from aggregator.exclusions import Exclusions
 from aggregator.letters import Letters
 from aggregator.uploads import Uploads
 from broker import topics as tree
@@ -37,6 +38,7 @@ class Hearers:
     """Whom messages concern that are no events of the coordinator."""
 
     uploads: Uploads
+    exclusions: Exclusions
     request: Callable[[str, Request], None]
     federation: Callable[[Federation, bool], None]
     """Who aggregates, and whether the broker had kept that."""
@@ -72,6 +74,10 @@ class Hearing:
         address = self._topics.parse(message.topic)
         # Nobody says nothing: a topic was cleared, or somebody tries whether it may write.
         if address is None or address.branch not in self._readers or not message.payload:
+            return
+        device = address.fields.get("device", "")
+        if device in self._hearers.exclusions:
+            self._hearers.exclusions.heard(device, address.branch, message)
             return
         try:
             self._readers[address.branch](address, message)

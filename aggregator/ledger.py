@@ -152,6 +152,11 @@ class Ledger:
         names = [field.name for field in fields(IncidentRow)]
         return [IncidentRow(**{name: row[name] for name in names}) for row in rows]
 
+    def excluded(self) -> dict[str, str]:
+        """Why each device that is excluded is so, by device."""
+        rows = self._all("SELECT device, reason FROM exclusions ORDER BY device", ())
+        return {row["device"]: row["reason"] for row in rows}
+
     def run_of(self, request: str) -> str | None:
         """Return the run that a request started, if it did."""
         started = self._one("SELECT run FROM runs WHERE request = ?", (request,))

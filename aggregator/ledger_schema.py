@@ -78,8 +78,12 @@ _DEVICE_KEYS = """
 CREATE TABLE device_keys (device TEXT PRIMARY KEY, key TEXT NOT NULL, since_unix_s REAL NOT NULL);
 """
 
+_EXCLUSIONS = """
+CREATE TABLE exclusions (device TEXT PRIMARY KEY, reason TEXT NOT NULL, excluded_unix_s REAL NOT NULL);
+"""
+
 # The nth brings a ledger of version n to the next; what was released once is never changed again.
-MIGRATIONS = (_FIRST_TABLES, _INCIDENTS + _DECISIONS, _DEVICE_KEYS)
+MIGRATIONS = (_FIRST_TABLES, _INCIDENTS + _DECISIONS, _DEVICE_KEYS + _EXCLUSIONS)
 VERSION = len(MIGRATIONS)
 
 # Refusals, reports and declines may come again: the last one stands. A refused offer may be of a run that is
@@ -123,6 +127,8 @@ STATEMENTS: Mapping[type[records.Record], str] = {
         VALUES (:run, :round, :source, :target, :reason, :unix_s)""",
     records.RequestAnswered: """
         INSERT INTO requests VALUES (:id, :user, :verb, :arguments, :before, :after, :reply, :unix_s)""",
+    records.DeviceExcluded: "REPLACE INTO exclusions VALUES (:device, :reason, :unix_s)",
+    records.DeviceAdmitted: "DELETE FROM exclusions WHERE device = :device",
 }
 
 ACCEPTED_UPDATE = "SELECT digest FROM updates WHERE run = :run AND round = :round AND device = :device"

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from aggregator.coordinator.effects import Effect, Reject
 from aggregator.coordinator.events import Event, PauseRun, ResumeRun, StartRun, StopRun
 from aggregator.coordinator.phases import Phase
+from aggregator.exclusions import Exclusions
 from aggregator.ledger import Ledger
 from aggregator.records import RequestAnswered
 from aggregator.run_settings import overlay, read_run_settings
 from aggregator.settings import AggregatorSettings
 from broker.messages import Reply, Request, Verb
 from broker.wire import encode
-from host.errors import ConfigError, NoRoomError
+from host.errors import ConfigError, DataError, NoRoomError
 
 _EVENTS: dict[Verb, Event] = {Verb.STOP: StopRun(), Verb.PAUSE: PauseRun(), Verb.RESUME: ResumeRun()}
 _DONE = {Verb.STOP: "stopped", Verb.PAUSE: "paused", Verb.RESUME: "goes on"}
@@ -32,12 +33,14 @@ class Operators:
         handle: Callable[[Event], list[Effect]],
         state: Callable[[], str],
         send: Callable[[str, bytes], None],
+        exclusions: Exclusions,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._handle = handle
         self._state = state
         self._send = send
+        self._exclusions = exclusions
         self._starting: tuple[str, Request, str] | None = None
 
     def request(self, user: str, request: Request, *, refuse: str = "") -> None:
@@ -54,6 +57,8 @@ class Operators:
             self._send(user, encode(Reply(id=request.id, ok=False, text=refuse[:MAX_TEXT])))
         elif request.verb is Verb.START:
             self._start(user, request)
+        elif request.verb in (Verb.EXCLUDE, Verb.ADMIT):
+            self._judge(user, request)
         else:
             self._command(user, request)
 
@@ -106,11 +111,29 @@ class Operators:
         if request.verb is Verb.STOP and rejected is None:
             self.prepared(run, ok=False, text="stopped before it was prepared")
 
+    def _judge(self, user: str, request: Request) -> None:
+        """Exclude a device, or admit it again; doing that twice does no harm."""
+        before = self._state()
+        if request.device is None:
+            self._answer(user, request, before, ok=False, text=f"{request.verb} which device?")
+            return
+        try:
+            if request.verb is Verb.EXCLUDE:
+                text = self._exclusions.exclude(request.device, request.reason)
+            else:
+                text = self._exclusions.admit(request.device)
+        except (DataError, NoRoomError) as error:
+            self._answer(user, request, before, ok=False, text=str(error))
+        else:
+            self._answer(user, request, before, ok=True, text=text)
+
     def _answer(
         self, user: str, request: Request, before: str, *, ok: bool, text: str, run: str | None = None
     ) -> None:
         reply = encode(Reply(id=request.id, ok=ok, text=text[:MAX_TEXT], run=run))
         arguments = {"task": request.task, "settings": dict(request.settings)}
+        if request.device is not None:
+            arguments |= {"device": request.device, "reason": request.reason}
         record = RequestAnswered(request.id, user, request.verb, arguments, before, self._state(), reply)
         try:
             self._ledger.commit((record,), None)

@@ -8,7 +8,16 @@ from broker.messages import Announcement, Assignment, Federation, Grant, Invite,
 from broker.monitor import AggregatorDocument
 from broker.session import Session, Will
 from broker.signing import Signer
-from broker.topics import CONTROL_REPLY, FEDERATION, INBOX, MONITOR_AGGREGATOR, ROUND, Branch, Topics
+from broker.topics import (
+    CONTROL_REPLY,
+    FEDERATION,
+    INBOX,
+    MONITOR_AGGREGATOR,
+    PRESENCE,
+    ROUND,
+    Branch,
+    Topics,
+)
 from broker.wire import encode
 
 # Monitor documents must not fill the queue that announcements and receipts go through.
@@ -95,6 +104,10 @@ class Post:
     def to_device(self, device: str, message: Invite | Grant | Receipt) -> None:
         """Put a message into a device's inbox."""
         self._send(INBOX, encode(message), device=device)
+
+    def clear_presence(self, device: str) -> None:
+        """Take what a device said of itself off the broker."""
+        self._send(PRESENCE, b"", retain=True, device=device)
 
     def to_operator(self, user: str, reply: bytes) -> None:
         """Answer an operator."""

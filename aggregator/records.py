@@ -186,6 +186,21 @@ class RequestAnswered:
     reply: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceExcluded:
+    """Nothing of this device is heard from now on, in whatever run."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAdmitted:
+    """A device that was excluded is heard again."""
+
+    device: str
+
+
 Record: TypeAlias = (
     RunStarted
     | RunPrepared
@@ -202,4 +217,6 @@ Record: TypeAlias = (
     | RoundClosed
     | Transition
     | RequestAnswered
+    | DeviceExcluded
+    | DeviceAdmitted
 )

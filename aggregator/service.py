@@ -15,6 +15,7 @@ from aggregator.claim import Claim
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.deeds import Deeds
+from aggregator.exclusions import Exclusions
 from aggregator.hearing import BRANCHES, Hearers, Hearing
 from aggregator.inspection import Inspection
 from aggregator.intake import IntakeLimits
@@ -44,6 +45,7 @@ from broker.events import (
 )
 from broker.messages import BlobRef, Receipt, Request, Verb
 from broker.session import Session
+from broker.topics import PRESENCE
 from host.errors import NoRoomError, StorageError, WireError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
@@ -111,7 +113,10 @@ class Service:
             discreet=settings.seals,
         )
         self._patience = Patience(self._core.fleet.lost_after_s)
-        self._operators = Operators(settings, self._ledger, self._handle, self._state, self._post.to_operator)
+        self._exclusions = Exclusions(self._ledger, self._tell, self._clear_traces, self._ask_presence)
+        self._operators = Operators(
+            settings, self._ledger, self._handle, self._state, self._post.to_operator, self._exclusions
+        )
         self._inspection = Inspection(
             settings.folder, kept.ledger, spool, self._workshop.blobs, notifier.alive, self._note
         )
@@ -120,7 +125,11 @@ class Service:
             number, key, self._post.beat, self._post.beat_s, self._yield_to, self._say_everything
         )
         hearers = Hearers(
-            self._uploads, self._heard_request, self._claim.heard_federation, self._claim.heard_beat
+            self._uploads,
+            self._exclusions,
+            self._heard_request,
+            self._claim.heard_federation,
+            self._claim.heard_beat,
         )
         letters = Letters(sealing, DeviceKeys(self._ledger, settings.device_keys))
         self._hearing = Hearing(self._topics, self._tell, hearers, letters)
@@ -136,6 +145,7 @@ class Service:
         for summary in self._ledger.runs(1):
             self._deeds.carry_out([do.WriteHistory(summary.run)])
         self._loop.post(lambda: self._tell(on.Restored()))
+        self._loop.post(self._exclusions.restored)
         self._session.start()
         for summary in self._ledger.runs(1):
             self._inspection.look_at_old(summary.run, self._core.run, self._jobs)
@@ -253,6 +263,18 @@ class Service:
         if in_a_row >= limit:
             self._exit = ExitCode.REFUSED_CREDENTIALS
             self._loop.stop()
+
+    def _clear_traces(self, device: str) -> None:
+        """Nothing that is retained tells of an excluded device any more, and no upload of it goes on."""
+        self._uploads.forget(device, time.monotonic())
+        self._post.clear_presence(device)
+        self._watch.excluded(device)
+
+    def _ask_presence(self, device: str) -> None:
+        """Hear once more what the broker retains of a device, beside what is subscribed anyway."""
+        topic = self._topics.topic(PRESENCE, device=device)
+        self._session.subscribe([(topic, PRESENCE.qos)])
+        self._session.unsubscribe([topic])
 
     def _dropped(self) -> int:
         return self._hearing.unreadable + self._uploads.dropped + self._loop.dropped

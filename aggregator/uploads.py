@@ -95,6 +95,13 @@ class Uploads:
                     del self._uploads[device]
         self._run(self._intake.cancel(run, number), now)
 
+    def forget(self, device: str, now: float) -> None:
+        """The device was excluded: its upload ends here; what is being verified, the coordinator judges."""
+        upload = self._uploads.get(device)
+        if upload is not None and not upload.verifying:
+            del self._uploads[device]
+        self._run(self._intake.forget(device), now)
+
     def connected(self, now: float) -> None:
         """Grants may have got lost: send them again."""
         self._run(self._intake.connected(now), now)

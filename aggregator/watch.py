@@ -93,6 +93,13 @@ class Watch:
             self._publish(self._topics.topic(MONITOR_ROUND, run=run, round=row.round), b"")
         self._due = 0.0
 
+    def excluded(self, device: str) -> None:
+        """A device is known no more: its document leaves the broker."""
+        topic = self._topics.topic(MONITOR_DEVICE, device=device)
+        self._published.pop(topic, None)
+        self._publish(topic, b"")
+        self._due = 0.0
+
     def mishap(self) -> None:
         """The ledger has a new incident."""
         self._incidents = _incidents(self._ledger)
@@ -116,8 +123,11 @@ class Watch:
         for name, device in self._core.fleet.devices.items():
             document = self._device(name, device, misfits.get(name), now)
             due = self._core.due.get(name)
-            left = {"seconds_left": None if due is None else round(max(0.0, due - now), 1)}
-            self._show(self._topics.topic(MONITOR_DEVICE, device=name), document, now, **left)
+            timed = {
+                "seconds_left": None if due is None else round(max(0.0, due - now), 1),
+                "heard_at_unix_s": round(time.time() - now + device.heard_at, 1),
+            }
+            self._show(self._topics.topic(MONITOR_DEVICE, device=name), document, now, **timed)
         if self._closed is not None:
             self._show(*self._closed, now)
         run = self._core.run

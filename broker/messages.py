@@ -33,6 +33,7 @@ MIN_CHUNK_BYTES = 1 << 10
 MAX_GRANTED_CHUNKS = 64
 SIGNATURE_BYTES = 64
 MAX_SEALED_BYTES = 64 << 10
+MAX_SUCCESSIONS = 16
 MAX_SPEEDS = 8
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -191,11 +192,22 @@ class Announcement(Message):
     )
 
 
+class Succession(Part):
+    """A signing key gives way to another, and signs that."""
+
+    before: PublicKey
+    after: PublicKey
+    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+
+
 class SignedAnnouncement(Message):
     """Retained: an encoded Announcement, and the aggregator's signature of it for this topic."""
 
     announcement: bytes
     signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+    successions: Annotated[tuple[Succession, ...], Field(max_length=MAX_SUCCESSIONS)] = Field(
+        default=(), description="from earlier keys to the one that signed, in order; the newest of many"
+    )
 
 
 class Envelope(Message):
@@ -364,6 +376,8 @@ class Verb(Word):
     PAUSE = "pause"
     RESUME = "resume"
     RUNS = "runs"
+    EXCLUDE = "exclude"
+    ADMIT = "admit"
 
 
 SettingValue = bool | int | float | str
@@ -376,6 +390,8 @@ class Request(Message):
     verb: Verb
     task: ShortText | None = None
     settings: dict[MetricName, SettingValue] = Field(default_factory=dict, max_length=64)
+    device: DeviceId | None = Field(default=None, description="of `exclude` and `admit`")
+    reason: ShortText = Field(default="", description="why it is excluded, for people")
 
 
 class RunSummary(Part):

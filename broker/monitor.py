@@ -138,6 +138,9 @@ class DeviceDocument(Document):
     version: str = ""
     bytes_up: int = Field(default=0, description="update bytes sent since the agent started")
     bytes_down: int = Field(default=0, description="blob bytes received since the agent started")
+    heard_at_unix_s: float | None = Field(
+        default=None, description="when it was last heard, by the aggregator's clock, as of `at_unix_s`"
+    )
     conflict: bool = Field(default=False, description="two machines use this id")
     measured_per_s: float | None = Field(
         default=None, description="examples a second that it trains with the active run's program"

@@ -10,6 +10,7 @@ from host.exits import ExitCode
 
 ANSWER_S = 5.0
 RETAINED_S = 1.0
+MAX_COLLECTED = 20_000
 
 
 def probe(settings: BrokerSettings, name: str) -> tuple[ExitCode, str]:
@@ -38,21 +39,36 @@ def _first_event(settings: BrokerSettings, name: str) -> SessionEvent | None:
 
 def retained(settings: BrokerSettings, name: str, topic: str) -> bytes | None:
     """What the broker retains on a topic; None when that is nothing, or it cannot be asked."""
+    return (collect(settings, name, topic, enough=1) or {}).get(topic)
+
+
+def collect(
+    settings: BrokerSettings, name: str, filter_: str, *, enough: int = MAX_COLLECTED
+) -> dict[str, bytes] | None:
+    """What the broker retains on all topics of a filter; None when it cannot be asked.
+
+    Of more than it queues for a client, the broker drops what is too much without a word.
+    """
     events: queue.SimpleQueue[SessionEvent] = queue.SimpleQueue()
-    session = Session(settings, name, events.put, will=None, subscriptions=[(topic, 1)])
+    session = Session(settings, name, events.put, will=None, subscriptions=[(filter_, 1)])
     session.start()
     wait_s = settings.connect_timeout_s + ANSWER_S
+    found: dict[str, bytes] | None = None
     try:
-        while True:
+        while found is None or len(found) < enough:
             match events.get(timeout=wait_s):
                 case Connected():
                     # Nothing tells that there is nothing: what is there comes at once.
-                    wait_s = RETAINED_S
-                case Received(payload=payload):
-                    return payload
+                    found, wait_s = {}, RETAINED_S
+                case Received(topic=topic, payload=payload, retained=True) if found is not None:
+                    found[topic] = payload
+                case Received() if found is not None:
+                    # What is said now comes after all that was retained.
+                    return found
                 case Refused() | Unreachable() | Disconnected():
                     return None
     except queue.Empty:
-        return None
+        pass
     finally:
         session.stop()
+    return found

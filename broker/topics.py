@@ -51,6 +51,8 @@ class Branch:
     qos: int = 1
     retained: bool = False
     format: Format = Format.MSGPACK
+    clearer: Role | None = None
+    """Who, besides the writer, takes off the broker what is retained there: the same right."""
 
     def wildcard(self, **fields: str) -> str:
         """Fill in the fields given; the others become single-level wildcards."""
@@ -91,8 +93,9 @@ PRESENCE = Branch(
     DEVICE,
     (AGGREGATOR, DEVICE),
     "Presence",
-    "birth, and death by will",
+    "birth, and death by will; emptied by the aggregator when the device is excluded",
     retained=True,
+    clearer=AGGREGATOR,
 )
 HEARTBEAT = Branch(
     "devices/{device}/heartbeat", DEVICE, (AGGREGATOR,), "Heartbeat", "proof of life, and progress", qos=0

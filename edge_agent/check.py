@@ -7,8 +7,10 @@ from itertools import islice
 from broker import wire
 from broker.messages import Federation
 from broker.probe import probe, retained
+from broker.signing import successor
 from broker.topics import FEDERATION, ROUND
 from edge_agent.identity import Identity
+from edge_agent.pin import Pin
 from edge_agent.runtimes.registry import available
 from edge_agent.settings import AgentSettings
 from edge_agent.store import FolderInUseError, Store
@@ -75,7 +77,9 @@ def _broker(settings: AgentSettings) -> tuple[ExitCode, str]:
 
 def _key(settings: AgentSettings) -> tuple[ExitCode, str]:
     """Compare the pinned key with what the federation says, which proves nothing but finds mistakes."""
-    pinned, told = settings.aggregator_key, _told_key(settings)
+    pinned, told = Pin(settings.aggregator_key, settings.state_folder).key, _told_key(settings)
+    if pinned is not None and told not in (None, pinned):
+        pinned = _successor(settings, pinned)
     if pinned is None:
         whom = f"whoever can write {settings.broker.topics.topic(ROUND)} is obeyed"
         says = f"; the federation says {told}: compare it with `midge-aggregator key`" if told else ""
@@ -88,6 +92,16 @@ def _key(settings: AgentSettings) -> tuple[ExitCode, str]:
             "and mend aggregator_key if that differs; otherwise a stranger writes to the federation"
         )
     return ExitCode.OK, f"{pinned} is pinned, and is the federation's"
+
+
+def _successor(settings: AgentSettings, pinned: str) -> str:
+    """The key that the retained announcement says has followed the pinned one."""
+    topic = settings.broker.topics.topic(ROUND)
+    payload = retained(settings.broker, f"{settings.device}-check", topic)
+    try:
+        return successor(topic, payload, pinned) if payload else pinned
+    except WireError:
+        return pinned
 
 
 def _told_key(settings: AgentSettings) -> str | None:

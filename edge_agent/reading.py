@@ -8,6 +8,8 @@ from broker.signing import unseal
 from edge_agent import events
 from host.errors import SealError
 
+CLEARED = Presence(online=False, connection="0" * 16)
+
 
 def read_message(
     branch: topics.Branch, message: broker_events.Received, aggregator_key: str | None, *, sealed: bool
@@ -17,6 +19,9 @@ def read_message(
     With `sealed`, an announcement that asks for what is not sealed is refused.
     """
     match branch:
+        case topics.PRESENCE if not message.payload:
+            # Somebody took our birth off the broker: that is no less wrong than a death.
+            return [events.PresenceSeen(CLEARED, message.retained)]
         case topics.PRESENCE:
             return [events.PresenceSeen(wire.decode(Presence, message.payload), message.retained)]
         case topics.FEDERATION:

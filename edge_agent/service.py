@@ -19,6 +19,7 @@ from edge_agent.disk import Disk
 from edge_agent.downloads import Downloads
 from edge_agent.identity import Identity
 from edge_agent.lifecycle import Lifecycle
+from edge_agent.pin import Pin
 from edge_agent.reading import read_message
 from edge_agent.renewing import Renewing
 from edge_agent.settings import AgentSettings
@@ -73,6 +74,7 @@ class Service:
         self._identity = Identity(settings.state_folder, settings.broker)
         self._session = self._new_session()
         self._core = self._new_core(store.load())
+        self._pin = Pin(settings.aggregator_key, settings.state_folder)
         self._downloads = Downloads(store, self._session, self._topics)
         self._uploads = Uploads(store, self._session, self._topics, settings.device)
         self._renewing = Renewing(self._identity, self._session, self._topics, settings.device)
@@ -95,7 +97,7 @@ class Service:
             log.info(
                 "%s of %s, broker %s", self._settings.device, self._topics.root, self._settings.broker.url
             )
-            if self._settings.aggregator_key is None:
+            if self._pin.key is None:
                 topic = self._topics.topic(topics.ROUND)
                 log.warning("no aggregator_key is set: obeying whoever can write %s", topic)
             self._notifier.ready()
@@ -262,7 +264,7 @@ class Service:
     @_on.register
     def _received(self, happening: broker_events.Received) -> None:
         address = self._topics.parse(happening.topic)
-        if address is None or not happening.payload:
+        if address is None or not (happening.payload or address.branch is topics.PRESENCE):
             return
         try:
             self._tell(*self._read(address, happening))
@@ -285,8 +287,9 @@ class Service:
         if address.branch is topics.BLOB_CHUNK:
             digest, index = address.fields["digest"], int(address.fields["index"])
             return [*self._downloads.chunk(digest, index, message.payload, time.monotonic())]
-        settings = self._settings
-        told = read_message(address.branch, message, settings.aggregator_key, sealed=settings.sealed)
+        told = read_message(address.branch, message, self._pin.key, sealed=self._settings.sealed)
+        if address.branch is topics.ROUND:
+            self._pin.follow(message.topic, message.payload)
         # What an answer settles could not be kept now; it is given again when we offer again.
         return [event for event in told if not (self._disk.fault and isinstance(event, Grant | Receipt))]
 

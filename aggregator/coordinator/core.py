@@ -48,6 +48,7 @@ RULES: dict[type[on.Event], Callable[[Context, Any], None]] = {
     on.StopRun: operating.stop,
     on.PauseRun: operating.pause,
     on.ResumeRun: operating.resume,
+    on.ExcludeDevice: operating.exclude,
     on.Prepared: operating.prepared,
     on.PrepareFailed: operating.prepare_failed,
     on.BlobsPublished: operating.blobs_published,

@@ -100,6 +100,14 @@ class ResumeRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ExcludeDevice:
+    """An operator wants nothing more of a device; it is not heard from now on."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """The task's model is built: its first theta and its program are on disk."""
 
@@ -216,6 +224,7 @@ Event: TypeAlias = (
     | StopRun
     | PauseRun
     | ResumeRun
+    | ExcludeDevice
     | Prepared
     | PrepareFailed
     | BlobsPublished

@@ -121,6 +121,10 @@ class Fleet:
         device.verdict = None
         return True
 
+    def forget(self, name: str) -> None:
+        """Know nothing of a device any more; one that is heard again is new."""
+        self.devices.pop(name, None)
+
     def alive(self, name: str, now: float) -> bool:
         """Whether the device lives; while we are cut off, whether it did then."""
         device = self.devices.get(name)

@@ -4,9 +4,10 @@ from aggregator.coordinator import effects as do
 from aggregator.coordinator import evaluating, mishaps, training
 from aggregator.coordinator import events as on
 from aggregator.coordinator.context import Context, refuse_unless
-from aggregator.coordinator.phases import Phase, RunOutcome
+from aggregator.coordinator.phases import Decision, Phase, RunOutcome
 from aggregator.coordinator.state import Model, Run
-from aggregator.records import RunPrepared, RunStarted, Transition
+from aggregator.records import Decided, RunPrepared, RunStarted, Transition
+from broker.messages import RejectReason
 
 
 def start(c: Context, event: on.StartRun) -> None:
@@ -45,6 +46,22 @@ def resume(c: Context, _: on.ResumeRun) -> None:
     refuse_unless(run.paused is not None, f"run {run.run} is not paused")
     run.abandoned_in_a_row = 0
     mishaps.go_on(c, run)
+
+
+def exclude(c: Context, event: on.ExcludeDevice) -> None:
+    """Know the device no more, and wait for nothing of it; an update that was accepted before counts."""
+    c.fleet.forget(event.device)
+    c.due.pop(event.device, None)
+    run = c.run
+    if run is not None and run.late is not None and event.device in run.late.owing:
+        run.late.owing.remove(event.device)
+    if run is None or run.round is None:
+        return
+    part = run.round.cohort.get(event.device)
+    if part is not None and part.outstanding:
+        part.rejected = RejectReason.NOT_INVITED
+        decided = Decided(run.run, run.round.number, event.device, Decision.EXCLUDES, event.reason)
+        c.records.append(decided)
 
 
 def prepared(c: Context, event: on.Prepared) -> None:

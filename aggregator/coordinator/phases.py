@@ -43,6 +43,7 @@ class Decision(StrEnum):
     BACKS_OFF = "backs-off"
     CARRIES = "carries"
     DROPS = "drops"
+    EXCLUDES = "excludes"
 
 
 TRANSITIONS: dict[tuple[Phase, Phase], str] = {

@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, enroll, export, foreign, init, registrar, remote, results, simulate
+from deploy.command import (
+    demo,
+    devices,
+    enroll,
+    export,
+    foreign,
+    init,
+    registrar,
+    remote,
+    replace,
+    results,
+    revoke,
+    rotate,
+    simulate,
+)
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -49,13 +63,17 @@ def _midge(
 
 
 demo.add_to(app)
+devices.add_to(app)
 enroll.add_to(app)
 export.add_to(app)
 foreign.add_to(app)
 init.add_to(app)
 registrar.add_to(app)
 remote.add_to(app)
+replace.add_to(app)
 results.add_to(app)
+revoke.add_to(app)
+rotate.add_to(app)
 simulate.add_to(app)
 
 

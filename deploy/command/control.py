@@ -4,6 +4,8 @@ import secrets
 import time
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 from broker.events import Acknowledged, Received, Refused, SessionEvent, Unreachable
 from broker.messages import Reply, Request, SettingValue, Verb
 from broker.session import Session
@@ -46,10 +48,19 @@ def ask(
 
 
 def new_request(
-    verb: Verb, task: str | None = None, settings: dict[str, SettingValue] | None = None
+    verb: Verb,
+    task: str | None = None,
+    settings: dict[str, SettingValue] | None = None,
+    device: str | None = None,
+    reason: str = "",
 ) -> Request:
-    """Make a request with an id of its own."""
-    return Request(id=secrets.token_hex(8), verb=verb, task=task, settings=settings or {})
+    """Make a request with an id of its own; raises ConfigError for a device or a reason that cannot be."""
+    fields = {"task": task, "settings": settings or {}, "device": device, "reason": reason}
+    try:
+        return Request.model_validate({"id": secrets.token_hex(8), "verb": verb, **fields})
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False)[0]
+        raise ConfigError(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from None
 
 
 class _Conversation:

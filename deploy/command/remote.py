@@ -1,4 +1,4 @@
-"""The verbs that ask the aggregator for something: start, stop, pause, resume, runs."""
+"""The verbs that ask the aggregator for something: start, stop, pause, resume, runs, exclude, admit."""
 
 import json
 import math
@@ -21,7 +21,7 @@ START_TIMEOUT_S = 180.0
 
 def add_to(app: typer.Typer) -> None:
     """Make these verbs part of the command."""
-    for command in (start, stop, pause, resume, runs):
+    for command in (start, stop, pause, resume, runs, exclude, admit):
         app.command()(connected(command))
 
 
@@ -70,6 +70,23 @@ def runs(
         Console().print(_table(found))
     else:
         typer.echo("no run yet: midge start TASK")
+
+
+def exclude(
+    operator: OperatorSettings,
+    device: Annotated[str, typer.Argument(help="The device's id.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="Why; the ledger keeps it.")] = "",
+) -> None:
+    """Have the aggregator hear nothing more of a device, on whatever broker; midge revoke does it, too."""
+    typer.echo(_ask(operator, Verb.EXCLUDE, device=device, reason=reason).text)
+
+
+def admit(
+    operator: OperatorSettings,
+    device: Annotated[str, typer.Argument(help="The device's id.", show_default=False)],
+) -> None:
+    """Have the aggregator hear an excluded device again, such as a new one under the old id."""
+    typer.echo(_ask(operator, Verb.ADMIT, device=device).text)
 
 
 def parse_changes(changes: list[str]) -> dict[str, SettingValue]:

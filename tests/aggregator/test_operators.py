@@ -7,6 +7,7 @@ from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.phases import Phase
+from aggregator.exclusions import Exclusions
 from aggregator.ledger import Ledger
 from aggregator.operators import Operators
 from aggregator.settings import AggregatorSettings, TaskSettings
@@ -40,8 +41,15 @@ class Office:
 
     def begin(self) -> None:
         """As a process does that finds the ledger of an earlier one."""
+        self.cleared: list[str] = []
+        self.exclusions = Exclusions(self.ledger, self.tell, self.cleared.append, lambda _: None)
         self.operators = Operators(
-            self.settings, self.ledger, self.handle, self.state, lambda *reply: self.sent.append(reply)
+            self.settings,
+            self.ledger,
+            self.handle,
+            self.state,
+            lambda *reply: self.sent.append(reply),
+            self.exclusions,
         )
 
     def state(self) -> str:
@@ -60,6 +68,9 @@ class Office:
         elif isinstance(event, on.PrepareFailed):
             self.operators.prepared(event.run, ok=False, text=event.reason)
         return effects
+
+    def tell(self, event: on.Event) -> None:
+        self.handle(event)
 
     def ask(self, verb: Verb, number: int = 1, user: str = "ann", **arguments: object) -> None:
         request = Request.model_validate({"id": f"{number:016x}", "verb": verb, **arguments})
@@ -306,3 +317,25 @@ def test_what_was_done_but_could_not_be_noted_is_not_called_done(office: Office)
     ((_, ok, text),) = office.replies()
     assert not ok
     assert text.startswith("not noted: ledger")
+
+
+def test_a_device_is_excluded_and_admitted_and_both_are_recorded(office: Office) -> None:
+    office.ask(Verb.EXCLUDE, 1, device="pi-1", reason="stolen")
+    office.ask(Verb.EXCLUDE, 1, device="pi-1", reason="stolen")
+    assert office.cleared == ["pi-1"]
+    assert "pi-1" in office.exclusions
+    office.ask(Verb.ADMIT, 2, device="pi-1")
+    assert "pi-1" not in office.exclusions
+    said = "pi-1 is excluded: nothing of it is heard"
+    assert office.replies() == [
+        ("ann", True, said),
+        ("ann", True, said),
+        ("ann", True, "pi-1 is heard again"),
+    ]
+    assert office.ledger.reply(f"{2:016x}") is not None
+
+
+@pytest.mark.parametrize("verb", [Verb.EXCLUDE, Verb.ADMIT])
+def test_excluding_nobody_is_refused(office: Office, verb: Verb) -> None:
+    office.ask(verb)
+    assert office.replies() == [("ann", False, f"{verb} which device?")]

@@ -343,6 +343,25 @@ def test_files_swept_away_while_they_are_verified_for_a_round_that_is_over_hurt_
     assert bench.told == [UpdateReceived("a", offer_of(following, 2))]
 
 
+def test_an_excluded_device_gives_its_place_to_the_next(bench: Bench) -> None:
+    first, second = update(1.0), update(2.0)
+    bench.admit("a", offer_of(first))
+    bench.admit("b", offer_of(second))
+    bench.uploads.forget("a", bench.now)
+    assert [device for device, _ in bench.grants] == ["a", "b"]
+    bench.send("a", first, 0)
+    assert bench.uploads.dropped == 1
+
+
+def test_what_is_verified_when_its_device_is_excluded_is_told_all_the_same(bench: Bench) -> None:
+    content = update()
+    bench.admit("a", offer_of(content))
+    bench.answer_grants("a", content)
+    bench.uploads.forget("a", bench.now)
+    bench.settle()
+    assert bench.told == [UpdateReceived("a", offer_of(content))]
+
+
 def test_files_that_vanish_from_an_open_round_are_an_error(bench: Bench) -> None:
     content = update()
     bench.admit("a", offer_of(content))

@@ -422,3 +422,15 @@ def test_a_device_that_lacks_examples_is_shown_without_saying_how_many_it_has() 
     assert without_data(told).model_dump()["not_selected"] == "holds too few examples"
     other = told.model_copy(update={"not_selected": "lacks tag indoor"})
     assert without_data(other) == other
+
+
+def test_the_document_of_an_excluded_device_leaves_the_broker() -> None:
+    screen = Screen()
+    screen.tell(on.Connected())
+    screen.world.born("a", "b")
+    screen.look()
+    screen.tell(on.ExcludeDevice("a", "stolen"))
+    screen.watch.excluded("a")
+    assert "devices/a" not in screen.shown
+    assert screen.look() == ["federation"]
+    assert screen.shown["federation"]["devices"] == 1

@@ -30,7 +30,7 @@ from broker.messages import (
 )
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
-from broker.signing import Signer
+from broker.signing import Signer, succeed
 from broker.topics import (
     BLOB_CHUNK,
     FEDERATION,
@@ -419,6 +419,45 @@ def test_nothing_of_a_forged_announcement_is_fetched_or_run(
     assert agent.service._dropped["forged"] == 3
     assert caplog.text.count("is not signed with the pinned aggregator_key") == 1
     assert "obeying whoever" not in caplog.text
+
+
+def test_an_agent_follows_the_signing_key_and_obeys_the_old_one_no_more_after_a_restart_either(
+    aggregator: Aggregator,
+    start_pinned: Callable[[], Agent],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = start_pinned()
+    aggregator.hear(PRESENCE, Presence)
+    old = aggregator.signer
+    succeed(tmp_path / "signing.key", aggregator.tree.topic(ROUND))
+    aggregator.signer = Signer(tmp_path / "signing.key")
+    aggregator.announce("train")
+    aggregator.answer(aggregator.hear(OFFER, Offer), ReceiptOutcome.ACCEPTED)
+    alive(aggregator, AgentState.IDLE)
+    agent.service.stop("restart")
+    assert agent.ended() is ExitCode.OK
+
+    agent = start_pinned()
+    aggregator.hear(PRESENCE, Presence, lambda presence: presence.online)
+    new, aggregator.signer = aggregator.signer, old
+    aggregator.announce("train", 2)
+    aggregator.signer = new
+    aggregator.announce("train", 3)
+    assert aggregator.hear(OFFER, Offer, lambda offer: offer.round > 1).round == 3
+    assert agent.service._dropped["forged"] == 1
+    assert "gave way to" in caplog.text
+
+
+def test_a_birth_that_was_taken_off_the_broker_is_said_again(
+    aggregator: Aggregator, start: Callable[[], Agent]
+) -> None:
+    start()
+    birth = aggregator.hear(PRESENCE, Presence)
+    topic = aggregator.tree.topic(PRESENCE, device=DEVICE)
+    aggregator.peer.send(topic, b"", retain=True)
+    again = aggregator.peer.until(Received, lambda event: event.topic == topic and bool(event.payload))
+    assert wire.decode(Presence, again.payload) == birth
 
 
 def test_who_claims_to_aggregate_later_cannot_silence_the_true_one(

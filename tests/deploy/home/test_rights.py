@@ -102,7 +102,7 @@ def denied_by_name(account: Account, branch: Branch, name: str) -> bool:
 
 
 def may_write(account: Account, branch: Branch, name: str) -> bool:
-    allowed = account.role is branch.writer and own(account, branch, name)
+    allowed = account.role in (branch.writer, branch.clearer) and own(account, branch, name)
     return allowed and not denied_by_name(account, branch, name)
 
 

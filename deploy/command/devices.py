@@ -1,0 +1,73 @@
+"""The verb `devices`: who is in the federation."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from broker.settings import BrokerSettings
+from broker.topics import Role
+from deploy.command.homes import HomeOption
+from deploy.command.options import OperatorSettings
+from deploy.home.home import Home
+from deploy.trust.devices import DeviceRow, device_rows, shown_devices
+from host.errors import ConfigError
+from host.settings import load_settings
+
+SOON_DAYS = 60
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make this verb part of the command."""
+    app.command()(devices)
+
+
+def devices(
+    *,
+    home: HomeOption = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+) -> None:
+    """List the devices: certificates from the register, and what the aggregator last heard of them."""
+    opened = Home.open(home)
+    documents = shown_devices(operator_broker(opened))
+    rows = device_rows(opened.authority().register.all(), documents or {})
+    if as_json:
+        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=1))
+    elif rows:
+        Console().print(_table(rows, datetime.now(UTC)))
+    else:
+        typer.echo("no device yet: midge enroll ID")
+    if documents is None:
+        typer.echo("the broker cannot be asked: this is the register alone", err=True)
+
+
+def operator_broker(home: Home) -> BrokerSettings:
+    """How the home's operator reaches the broker; raises ConfigError."""
+    path = home.of(Role.OPERATOR) / "operator.toml"
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing: midge init {home.root} makes it")
+    return load_settings(OperatorSettings, path, {}, {}).broker
+
+
+def _table(rows: list[DeviceRow], now: datetime) -> Table:
+    table = Table("device", "state", "last heard", "certificate", "tags", "version")
+    for row in rows:
+        seen = f"{row.seen.astimezone():%Y-%m-%d %H:%M:%S}" if row.seen else ""
+        table.add_row(row.device, row.state, seen, _certificate(row, now), " ".join(row.tags), row.version)
+    return table
+
+
+def _certificate(row: DeviceRow, now: datetime) -> str:
+    until = row.certificate_until
+    if until is None:
+        return "none of ours"
+    if row.revoked is not None:
+        return f"[red]revoked {row.revoked:%Y-%m-%d}[/red]"
+    if until <= now:
+        return f"[red]expired {until:%Y-%m-%d}[/red]"
+    text = f"until {until:%Y-%m-%d}"
+    return f"[yellow]{text}[/yellow]" if (until - now).days < SOON_DAYS else text

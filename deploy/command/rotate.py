@@ -1,0 +1,55 @@
+"""The verbs of `rotate`: keys that give way to others while the fleet goes on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aggregator.settings import SIGNING_KEY
+from broker.signing import succeed
+from broker.topics import ROUND, Role
+from deploy.command.homes import HomeOption
+from deploy.command.revoke import BrokerConfigOption, own_broker, say
+from deploy.home.home import Home
+from deploy.trust.rotation import rotate_broker
+from host.errors import ConfigError
+
+rotate = typer.Typer(no_args_is_help=True, help="Change keys while the fleet goes on.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these verbs part of the command."""
+    app.add_typer(rotate, name="rotate")
+
+
+@rotate.command()
+def broker(*, home: HomeOption = Path(), broker_config: BrokerConfigOption = None) -> None:
+    """Give the broker a new key and certificate. On the broker's machine; nobody is disconnected."""
+    opened = Home.open(home)
+    if code := rotate_broker(opened, own_broker(opened, broker_config).file, say):
+        raise typer.Exit(code)
+
+
+@rotate.command()
+def signing(
+    *,
+    home: HomeOption = Path(),
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The aggregator's folder, if it is not the home's.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Give the aggregator a new signing key, for which the old one vouches: devices follow by themselves.
+
+    It takes effect when the aggregator is started again. Where the old key leaked, its thief can name a
+    successor, too: pin the new key on every device instead.
+    """
+    opened = Home.open(home)
+    key_file = (folder or opened.of(Role.AGGREGATOR)) / SIGNING_KEY
+    if not key_file.exists():
+        raise ConfigError(f"{key_file} is missing: name the aggregator's folder by --folder")
+    before, after = succeed(key_file, opened.topics.topic(ROUND))
+    say("signing", f"{before[:8]}... vouches for {after}")
+    say("next", "start the aggregator again; devices follow with its first announcement")

@@ -1,0 +1,50 @@
+"""A device that broke, replaced under its id: another key and certificate in an otherwise equal bundle."""
+
+import re
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+
+from broker.messages import Verb
+from broker.settings import BrokerSettings
+from broker.topics import Role
+from deploy.command.control import ask, new_request
+from deploy.home.bundle import AGENT, CA, CERTIFICATE, KEY
+from deploy.home.home import Home
+from deploy.pki.authority import ROOT, Authority
+from host.certificates import new_key, request
+from host.errors import ConfigError
+from host.files import sync_folder, write_atomic, write_secret
+
+ASKED_S = 10.0
+PINNED = re.compile(r"^#?aggregator_key = .*$", re.MULTILINE)
+
+
+def check_bundle(home: Home, device: str) -> None:
+    """Raise ConfigError where a device has no bundle with settings to keep."""
+    if not (home.devices / device / AGENT).is_file():
+        raise ConfigError(
+            f"{home.devices / device} has no {AGENT} to keep: midge revoke {device}, then "
+            f"midge enroll {device}"
+        )
+
+
+def renew_bundle(home: Home, authority: Authority, device: str) -> Path:
+    """Give a bundle a new key and certificate; its settings stay, but for the aggregator's key of today."""
+    bundle, key = home.devices / device, new_key()
+    settings = PINNED.sub(f'aggregator_key = "{home.aggregator_key()}"', (bundle / AGENT).read_text())
+    certificate = authority.sign(device, Role.DEVICE, request(key, device))
+    fresh = Path(mkdtemp(prefix=f".{device}.", dir=home.devices))
+    write_secret(fresh / KEY, key)
+    write_atomic(fresh / CERTIFICATE, certificate)
+    write_atomic(fresh / CA, (home.pki / ROOT).read_bytes())
+    write_atomic(fresh / AGENT, settings.encode())
+    shutil.rmtree(bundle)
+    fresh.rename(bundle)
+    sync_folder(home.devices)
+    return bundle
+
+
+def admit(operator: BrokerSettings, device: str) -> str:
+    """Have the aggregator hear a device again, if it was excluded; what it says. Raises MidgeError."""
+    return ask(operator, new_request(Verb.ADMIT, device=device), ASKED_S).text

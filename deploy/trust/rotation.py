@@ -1,0 +1,84 @@
+"""Keys that give way to others while the fleet goes on: the broker's, and the aggregator's."""
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.home.create import LOCAL_HOSTS
+from deploy.home.home import Home
+from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener
+from host.certificates import new_key, not_after, private_key, serial
+from host.errors import ConfigError, MidgeError
+from host.exits import ExitCode
+from host.files import write_atomic
+
+SEEN_S = 10.0
+PAUSE_S = 0.1
+CONNECT_S = 5.0
+CERTIFICATE_MODE, KEY_MODE = 0o644, 0o600
+
+Say = Callable[[str, str], None]
+
+
+def rotate_broker(home: Home, file: BrokerFile, say: Say) -> ExitCode:
+    """Give the broker another key and certificate of the same authority; connections stay.
+
+    Raises ConfigError where the broker's listeners have no certificate, or not one for all, and OSError.
+    """
+    certificates, keys = file.files("certfile"), file.files("keyfile")
+    if len(certificates) != 1 or len(keys) != 1:
+        raise ConfigError(
+            f"broker settings {file.path} name {len(certificates)} files of certificates and {len(keys)} of "
+            "keys: one of each can be changed"
+        )
+    key = new_key()
+    names = tuple(dict.fromkeys((*home.federation.hosts, *LOCAL_HOSTS)))
+    chain = home.authority().issue_server(names, private_key(key).public_key())
+    # A broker that starts between the two does not find them to fit, and is started again.
+    _replace(keys[0], key, KEY_MODE)
+    _replace(certificates[0], chain, CERTIFICATE_MODE)
+    say("certificate", f"{certificates[0]} is written, valid until {not_after(chain):%Y-%m-%d}")
+    try:
+        say("broker", f"process {file.reload()} reads it again")
+    except MidgeError as error:
+        say("broker", f"has yet to read it: {error}")
+        return ExitCode.FAILED
+    return _seen(file.device_listener(), serial(chain), say)
+
+
+def _seen(listener: Listener, wanted: str, say: Say) -> ExitCode:
+    deadline = time.monotonic() + SEEN_S
+    while (found := served_serial(listener.port)) != wanted:
+        if time.monotonic() > deadline:
+            say("broker", f"still shows certificate {found or 'none'} instead of {wanted}: restart it")
+            return ExitCode.FAILED
+        time.sleep(PAUSE_S)
+    say("broker", f"shows certificate {wanted[:8]} to new connections; those that stand, stay")
+    return ExitCode.OK
+
+
+def served_serial(port: int) -> str | None:
+    """The serial number of the certificate that this machine's broker shows; None when it shows none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Only compared with one of our own. With TLS 1.3 it is shown before one of ours is asked for.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        with (
+            socket.create_connection((LOOPBACK, port), CONNECT_S) as plain,
+            context.wrap_socket(plain) as secured,
+        ):
+            shown = secured.getpeercert(binary_form=True)
+    except OSError:
+        return None
+    return serial(ssl.DER_cert_to_PEM_cert(shown).encode()) if shown else None
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    """Put a file in the place of another, for the same owner."""
+    before = path.stat()
+    write_atomic(path, content, mode=mode)
+    os.chown(path, before.st_uid, before.st_gid)
