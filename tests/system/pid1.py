@@ -4,6 +4,7 @@ It sees this machine's files, through an overlay whose changes are forgotten, an
 need of the project is below /opt/under-test, where no sandbox hides it.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -75,14 +76,13 @@ class Systemd:
 
     def __enter__(self) -> Self:
         self._cgroup.mkdir()
-        self._console, theirs = os.openpty()
+        self._console, self._theirs = os.openpty()
         # The group becomes the root of what is inside: to be in it before the namespace is made.
-        boot = ["unshare", *NAMESPACES, "sh", str(BOOT), str(self._folder), os.ttyname(theirs)]
+        boot = ["unshare", *NAMESPACES, "sh", str(BOOT), str(self._folder), os.ttyname(self._theirs)]
         inside = f"echo 0 >{self._cgroup}/cgroup.procs; exec \"$@\""
         self._process = subprocess.Popen(["sh", "-c", inside, "boot", *boot], stdin=subprocess.DEVNULL)
-        self._log = (self.out / "systemd.log").open("wb")
-        threading.Thread(target=self._read, daemon=True).start()
-        os.close(theirs)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
         self._until_up()
         return self
 
@@ -91,6 +91,9 @@ class Systemd:
     ) -> None:
         self._process.kill()
         self._process.wait()
+        os.close(self._theirs)
+        self._reader.join()
+        os.close(self._console)
         if error is not None:
             for log in sorted(self.out.glob("*.log")):
                 sys.stderr.write(f"==== {log.name}\n{log.read_text(errors='replace')[-4000:]}\n")
@@ -133,13 +136,10 @@ class Systemd:
             time.sleep(POLL_S)
 
     def _read(self) -> None:
-        while True:
-            try:
-                told = os.read(self._console, 4096)
-            except OSError:
-                return
-            self._log.write(told)
-            self._log.flush()
+        """Keep what it logs; reading fails when nobody has the other end any more."""
+        with (self.out / "systemd.log").open("wb", buffering=0) as log, contextlib.suppress(OSError):
+            while True:
+                log.write(os.read(self._console, 4096))
 
     def _sweep(self) -> None:
         """Remove our control groups, which are empty as soon as the kernel has ended what was in them."""
