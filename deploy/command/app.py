@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, export, install, remote, results, simulate
+from deploy.command import demo, enroll, export, init, install, remote, results, simulate
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -49,7 +49,9 @@ def _midge(
 
 
 demo.add_to(app)
+enroll.add_to(app)
 export.add_to(app)
+init.add_to(app)
 install.add_to(app)
 remote.add_to(app)
 results.add_to(app)

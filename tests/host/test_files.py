@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from host.files import READ_BLOCK_BYTES, file_digest, publish_file, sync_file, write_atomic
+from host.files import READ_BLOCK_BYTES, file_digest, publish_file, sync_file, write_atomic, write_secret
 
 
 def test_a_file_is_written_whole_from_bytes_or_parts(tmp_path: Path) -> None:
@@ -65,3 +65,18 @@ def test_the_digest_is_the_contents_sha256(tmp_path: Path, size: int) -> None:
     content = bytes(size)
     (tmp_path / "x").write_bytes(content)
     assert file_digest(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_secret_is_for_its_owner_alone_and_never_replaced(tmp_path: Path) -> None:
+    write_secret(tmp_path / "key", b"one")
+    with pytest.raises(FileExistsError):
+        write_secret(tmp_path / "key", b"two")
+    assert (tmp_path / "key").read_bytes() == b"one"
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_mode_is_that_of_the_new_file(tmp_path: Path) -> None:
+    for content in (b"one", b"two"):
+        write_atomic(tmp_path / "file", content, mode=0o640)
+        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
