@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from deploy.units.catalogue import SERVICES, Service
-from deploy.units.payload import read_files, write_payload
+from deploy.units.given import from_home
+from deploy.units.payload import Given, read_files, write_payload
 from deploy.units.placing import Place, carry_out
 from host.errors import ConfigError
 
@@ -53,9 +54,9 @@ def install(
     Without --bundle or --home its settings in /etc/midge stay as they are. Doing it twice changes nothing.
     """
     chosen = SERVICES[service]
-    files = _files(chosen, bundle, home)
+    given = _given(chosen, bundle, home, host)
     options = [*(["--offline"] if wheelhouse else []), *(["--dry-run"] if dry_run else [])]
-    _carry_out(chosen, files, Place(host, root, shlex.split(ssh)), "install", options, wheelhouse)
+    _carry_out(chosen, given, Place(host, root, shlex.split(ssh)), "install", options, wheelhouse)
 
 
 def uninstall(
@@ -69,29 +70,27 @@ def uninstall(
 ) -> None:
     """Stop a service and take it away; settings and state stay, unless --purge is given."""
     options = [*(["--purge"] if purge else []), *(["--dry-run"] if dry_run else [])]
-    _carry_out(SERVICES[service], {}, Place(host, root, shlex.split(ssh)), "uninstall", options)
+    _carry_out(SERVICES[service], Given(), Place(host, root, shlex.split(ssh)), "uninstall", options)
 
 
 def _carry_out(
     service: Service,
-    files: dict[str, bytes],
+    given: Given,
     place: Place,
     verb: str,
     options: list[str],
     wheelhouse: Path | None = None,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="midge-") as folder:
-        write_payload(service, Path(folder), files, wheelhouse)
+        write_payload(service, Path(folder), given, wheelhouse)
         carry_out(Path(folder), place, verb, options)
 
 
-def _files(service: Service, bundle: Path | None, home: Path | None) -> dict[str, bytes]:
+def _given(service: Service, bundle: Path | None, home: Path | None, host: str | None) -> Given:
     if service.name == "agent":
         if home is not None:
             raise ConfigError("an agent has a bundle: --bundle HOME/devices/ID")
-        return read_files(bundle, "agent.toml") if bundle else {}
+        return Given(read_files(bundle, "agent.toml")) if bundle else Given()
     if bundle is not None:
         raise ConfigError(f"--bundle is for an agent; the {service.name} takes --home")
-    if home is None:
-        return {}
-    return read_files(home / service.name, f"{service.name}.toml")
+    return from_home(service, home, host) if home else Given()

@@ -22,7 +22,7 @@ from string import Template
 
 from deploy.package.wheel import write_wheel
 from deploy.units.catalogue import BACKOFF, RESOURCES, SERVICES, Service, unit_text
-from deploy.units.payload import write_payload
+from deploy.units.payload import Given, write_payload
 from host.errors import ChildError, ConfigError
 from host.exits import ExitCode
 
@@ -88,7 +88,7 @@ def build_installer(output: Path, name: str) -> Path:
         program = f"usr/share/midge-{name}"
         payload = root / program
         payload.mkdir(parents=True)
-        write_payload(service, payload, {})
+        write_payload(service, payload, Given())
         depends = "python3 (>= 3.11), python3-venv, ca-certificates"
         control = _control(service, version("midge"), "all", depends)
         return _build(root, service, control, output, {"program": program, "service": name})

@@ -22,6 +22,8 @@ class Service:
     """Of the distribution midge, as pip reads them."""
     packages: str = ""
     """Of Debian, that have to be there."""
+    needed: str = ""
+    """The file without which it cannot start; empty: NAME.toml in `settings`."""
 
     @property
     def unit(self) -> str:
@@ -37,7 +39,7 @@ SERVICES = {
             "aggregator", "/etc/midge/aggregator", "/opt/midge-aggregator", "midge-aggregator", "[aggregator]"
         ),
         Service("registrar", "/etc/midge/registrar", "/opt/midge-registrar", "midge", "[operator]"),
-        Service("broker", "/etc/midge/broker", packages="mosquitto"),
+        Service("broker", "/etc/midge/broker", packages="mosquitto", needed="/etc/midge/broker/mosquitto.conf"),
     )
 }
 

@@ -5,13 +5,13 @@
 set -eu
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
-name='' unit='' folder='' command='' version='' settings='' extras='' packages=''
+name='' unit='' folder='' command='' version='' settings='' needed='' extras='' packages=''
 # shellcheck disable=SC1091
 . "$here/about"
 
 # Not one of somebody's home, which the units' sandbox hides.
 python=/usr/bin/python3
-verb=${1:-} root='' dry='' offline='' purge='' changed=''
+verb=${1:-} root='' dry='' offline='' purge='' changed='' restart=''
 [ $# -gt 0 ] && shift
 while [ $# -gt 0 ]; do
     case $1 in
@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
 done
 units=$root/etc/systemd/system
 state=$root/var/lib/midge-$name
+needed=${needed:-$settings/$name.toml}
 
 fail() {
     echo "install.sh: $*" >&2
@@ -42,8 +43,14 @@ act() {
 put() {
     cmp -s "$1" "$2" && return
     [ -d "$(dirname "$2")" ] || act mkdir -p "$(dirname "$2")"
+    case $2 in
     # Somebody may have mended the old one by hand.
-    [ ! -e "$2" ] || [ "$1" = "$here/$unit" ] || act cp -p "$2" "$2.old"
+    *.toml) [ ! -e "$2" ] || act cp -p "$2" "$2.old" ;;
+    esac
+    # All else, Mosquitto reads again without losing a connection.
+    case $name:${2##*/} in
+    broker:mosquitto.conf | broker:"$unit") restart=yes ;;
+    esac
     act install -m "$3" "$1" "$2.new"
     act mv "$2.new" "$2"
 }
@@ -140,8 +147,7 @@ install_signing_key() {
 
 # Mosquitto reads them itself, and again when it is told to.
 own_broker_files() {
-    [ -z "$root" ] || return 0
-    [ "$(stat -c %G "$settings" 2>/dev/null || true)" != mosquitto ] || [ -n "$changed" ] || return 0
+    [ -z "$root" ] && [ -n "$changed" ] || return 0
     act chgrp -R mosquitto "$settings"
     act chmod -R u=rwX,g=rX,o= "$settings"
 }
@@ -150,7 +156,9 @@ install_unit() {
     put "$here/$unit" "$units/$unit" 644
     newest=$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
     [ "${newest:-0}" -lt 254 ] || put "$here/backoff.conf" "$units/$unit.d/backoff.conf" 644
-    systemd daemon-reload
+    # What this machine alone needs, such as where a federation's home is.
+    [ ! -e "$here/home.conf" ] || put "$here/home.conf" "$units/$unit.d/home.conf" 644
+    [ -z "$changed" ] || systemd daemon-reload
     wanted=$units/multi-user.target.wants/$unit
     [ -L "$wanted" ] && return
     act mkdir -p "$units/multi-user.target.wants"
@@ -158,12 +166,14 @@ install_unit() {
 }
 
 start() {
-    if [ "$name" != broker ] && [ ! -e "$root$settings/$name.toml" ] && [ -z "$dry" ]; then
-        echo "$unit is in place and starts when there is $settings/$name.toml: systemctl start $unit"
+    if [ -z "$dry" ] && [ ! -e "$root$needed" ]; then
+        echo "$unit is in place, and starts when there is $needed: systemctl start $unit"
+    elif [ "$name" = broker ] && [ -n "$changed" ] && [ -z "$restart" ]; then
+        systemd reload-or-restart "$unit"
     elif [ -n "$changed" ]; then
         systemd restart --no-block "$unit"
     else
-        systemd start --no-block "$unit"
+        [ -n "$root" ] || systemctl -q is-active "$unit" || systemd start --no-block "$unit"
     fi
 }
 

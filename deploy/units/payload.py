@@ -3,7 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from deploy.units.catalogue import BACKOFF, INSTALLER, RESOURCES, Service, unit_
 from host.errors import ConfigError
 from host.files import file_digest
 
+HOME = "home.conf"
 WHEELHOUSE_VERSION = "VERSION"
 MAX_FILES, MAX_FILE_BYTES = 256, 8 << 20
 # What a service is given; all else in a folder is its state, or somebody's notes.
@@ -19,10 +20,22 @@ SETTINGS = (".toml", ".py", ".task", ".crt", ".pem", ".key")
 SECRETS = ("password", "token")
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a service gets of its federation; without any, what is there stays as it is."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Named as in the service's settings folder."""
+    drop_in: str = ""
+    """Added to its unit."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What is otherwise than the catalogue says."""
+
+
 def write_payload(
-    service: Service, folder: Path, files: Mapping[str, bytes], wheelhouse: Path | None = None
+    service: Service, folder: Path, given: Given, wheelhouse: Path | None = None
 ) -> None:
-    """Fill an empty folder; `files` are named as in the service's settings folder.
+    """Fill an empty folder.
 
     Without a wheelhouse, the machine fetches what midge needs from the package index. Raises ConfigError.
     """
@@ -30,10 +43,12 @@ def write_payload(
         (folder / name).write_bytes((RESOURCES / name).read_bytes())
     (folder / service.unit).write_text(unit_text(service))
     built = _add_wheels(folder / "wheels", wheelhouse) if service.folder else ""
-    about = asdict(service) | {"unit": service.unit, "version": built}
+    about = asdict(service) | {"unit": service.unit, "version": built} | given.about
     lines = [f"{key}={shlex.quote(value)}\n" for key, value in about.items()]
     (folder / "about").write_text("".join(lines))
-    for name, content in files.items():
+    if given.drop_in:
+        (folder / HOME).write_text(given.drop_in)
+    for name, content in given.files.items():
         path = folder / "files" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o600)

@@ -1,6 +1,7 @@
 """Services put in place and taken away again, in a folder instead of a whole machine, here and over ssh."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from deploy.units.catalogue import SERVICES
-from deploy.units.payload import write_payload
+from deploy.units.payload import Given, write_payload
 from deploy.units.placing import Place
 from host.errors import ConfigError
+from tests.deploy.home.federation import make_home
 from tests.deploy.sshd import Sshd, find_sshd
 
 KEY = "-----BEGIN PRIVATE KEY-----\nnot a real one\n"
@@ -59,14 +61,9 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Of a federation; only the settings matter here."""
-    folder = tmp_path / "home"
-    (folder / "aggregator").mkdir(parents=True)
-    (folder / "aggregator/aggregator.toml").write_text('folder = "."\n')
-    (folder / "aggregator/signing.key").write_text(KEY)
-    (folder / "aggregator/password").write_text("secret")
-    (folder / "aggregator/ledger.sqlite").write_text("state")
-    return folder
+    home = make_home(tmp_path / "home")
+    (home.root / "aggregator/ledger.sqlite").write_text("state")
+    return home.root
 
 
 @pytest.fixture
@@ -82,7 +79,7 @@ def with_program(root: Path, name: str) -> None:
     """Have the version that would be installed be there already."""
     folder = root.parent / f"payload-{name}"
     folder.mkdir()
-    write_payload(SERVICES[name], folder, {})
+    write_payload(SERVICES[name], folder, Given())
     about = dict(line.split("=", 1) for line in (folder / "about").read_text().splitlines())
     version = root / SERVICES[name].folder[1:] / "versions" / about["version"]
     (version / "bin").mkdir(parents=True)
@@ -249,3 +246,32 @@ def test_a_machine_that_ssh_does_not_reach_is_named(tmp_path: Path, sshd: Sshd) 
     refused = midge("install", "broker", "--host", "nobody@pi-1", "--ssh", sshd.ssh, "--root", tmp_path / "root")
     assert refused.returncode == 1
     assert "nobody@pi-1 did not take the files" in refused.stderr
+
+
+def test_the_broker_s_files_name_each_other_where_they_will_be(tmp_path: Path, home: Path) -> None:
+    root = tmp_path / "root"
+    done("install", "broker", "--home", home, "--root", root)
+    settings = root / "etc/midge/broker"
+    conf = (settings / "mosquitto.conf").read_text()
+    assert str(home) not in conf
+    for path in re.findall(r"^(?:cafile|certfile|keyfile|crlfile|acl_file|password_file) (.*)$", conf, re.MULTILINE):
+        assert (root / path[1:]).is_file(), path
+    assert "persistence_location /var/lib/midge-broker/" in conf
+    assert oct((settings / "broker.key").stat().st_mode & 0o777) == "0o600"
+    (home / "broker/crl.pem").write_text("another")
+    told = done("install", "broker", "--home", home, "--root", root)
+    assert "crl.pem" in told
+    assert "mosquitto.conf" not in told
+
+
+def test_the_registrar_works_in_the_home(tmp_path: Path, home: Path) -> None:
+    (home / "registrar").mkdir(exist_ok=True)
+    (home / "registrar/registrar.toml").touch()
+    root = tmp_path / "root"
+    with_program(root, "registrar")
+    done("install", "registrar", "--home", home, "--root", root)
+    added = (root / UNITS / "midge-registrar.service.d/home.conf").read_text()
+    assert f"BindPaths={home}/pki {home}/registrar\n" in added
+    assert not (root / "etc/midge").exists()
+    refused = midge("install", "registrar", "--home", home, "--host", "pi-1")
+    assert (refused.returncode, "run midge install registrar on pi-1" in refused.stderr) == (78, True)
