@@ -119,7 +119,11 @@ def _build(
     _write(root / "DEBIAN/control", "".join(lines) + f"Description: {fields['Description']}\n")
     kind = "agent" if service.name == "agent" else "installer"
     for step in ("postinst", "prerm", "postrm"):
-        _write(root / "DEBIAN" / step, _script(f"{kind}.{step}", unit=service.unit, settings=service.settings, **words), 0o755)
+        _write(
+            root / "DEBIAN" / step,
+            _script(f"{kind}.{step}", unit=service.unit, settings=service.settings, **words),
+            0o755,
+        )
     documents = root / "usr/share/doc" / package
     _write(documents / "copyright", (SCRIPTS / "copyright").read_text())
     changes = f"{package} ({revision}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- {control['Maintainer']}  Tue, 14 Nov 2023 22:13:20 +0000\n"
@@ -130,7 +134,18 @@ def _build(
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     output.mkdir(parents=True, exist_ok=True)
     built = output / f"{package}_{revision}_{machine}.deb"
-    _run(["env", f"SOURCE_DATE_EPOCH={EPOCH}", "dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(built)])
+    _run(
+        [
+            "env",
+            f"SOURCE_DATE_EPOCH={EPOCH}",
+            "dpkg-deb",
+            "--root-owner-group",
+            "-Zxz",
+            "--build",
+            str(root),
+            str(built),
+        ]
+    )
     return built
 
 

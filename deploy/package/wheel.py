@@ -1,4 +1,4 @@
-"""The installed midge as a wheel again, so that whoever can run it can also hand it on, without tools or network.
+"""The installed midge as a wheel again: who can run it can hand it on, without tools or network.
 
 Source: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 """

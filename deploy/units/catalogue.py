@@ -39,7 +39,9 @@ SERVICES = {
             "aggregator", "/etc/midge/aggregator", "/opt/midge-aggregator", "midge-aggregator", "[aggregator]"
         ),
         Service("registrar", "/etc/midge/registrar", "/opt/midge-registrar", "midge", "[operator]"),
-        Service("broker", "/etc/midge/broker", packages="mosquitto", needed="/etc/midge/broker/mosquitto.conf"),
+        Service(
+            "broker", "/etc/midge/broker", packages="mosquitto", needed="/etc/midge/broker/mosquitto.conf"
+        ),
     )
 }
 

@@ -1,4 +1,4 @@
-"""What is carried to the machine that gets a service: installer, unit, wheels, and its files for /etc/midge."""
+"""What is carried to the machine that gets a service: installer, unit, wheels, files for /etc/midge."""
 
 import shlex
 import shutil
@@ -32,9 +32,7 @@ class Given:
     """What is otherwise than the catalogue says."""
 
 
-def write_payload(
-    service: Service, folder: Path, given: Given, wheelhouse: Path | None = None
-) -> None:
+def write_payload(service: Service, folder: Path, given: Given, wheelhouse: Path | None = None) -> None:
     """Fill an empty folder.
 
     Without a wheelhouse, the machine fetches what midge needs from the package index. Raises ConfigError.

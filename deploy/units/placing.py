@@ -67,7 +67,9 @@ def _send(payload: Path, place: Place) -> str:
         raise ChildError(f"{place.host} cannot be reached: {error}") from None
     folder = sent.stdout.decode(errors="replace").strip().rpartition("\n")[2]
     if sent.returncode or not FOLDER.match(folder):
-        raise ChildError(f"{place.host} did not take the files (status {sent.returncode}): try ssh {place.host}")
+        raise ChildError(
+            f"{place.host} did not take the files (status {sent.returncode}): try ssh {place.host}"
+        )
     return folder
 
 

@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from deploy.command.app import run
 from deploy.units.catalogue import SERVICES
 from deploy.units.payload import Given, write_payload
 from deploy.units.placing import Place
@@ -27,15 +29,37 @@ pytestmark = [
 ]
 
 
-def midge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploy.command.entry", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@dataclass(frozen=True)
+class Ended:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def done(*arguments: str | Path) -> str:
-    ended = midge(*arguments)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+class Midge:
+    """The command, in this process: another one's imports would take longer than what it does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capfd = monkeypatch, capfd
+
+    def __call__(self, *arguments: str | Path) -> Ended:
+        self._monkeypatch.setattr(sys, "argv", ["midge", *map(str, arguments)])
+        self._capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            run()
+        return Ended(int(left.value.code or 0), *self._capfd.readouterr())
+
+    def done(self, *arguments: str | Path) -> str:
+        ended = self(*arguments)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+
+@pytest.fixture
+def midge(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Midge:
+    return Midge(monkeypatch, capfd)
 
 
 def files(root: Path) -> dict[str, str]:
@@ -67,11 +91,11 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def placed(tmp_path: Path, bundle: Path) -> Path:
+def placed(tmp_path: Path, bundle: Path, midge: Midge) -> Path:
     """A root in which the agent is, but for its program: that takes half a minute to install."""
     root = tmp_path / "root"
     with_program(root, "agent")
-    done("install", "agent", "--bundle", bundle, "--root", root)
+    midge.done("install", "agent", "--bundle", bundle, "--root", root)
     return root
 
 
@@ -86,17 +110,24 @@ def with_program(root: Path, name: str) -> None:
     (version / ".complete").touch()
 
 
-def test_an_agent_is_installed_with_its_program(tmp_path: Path, bundle: Path) -> None:
+def test_an_agent_is_installed_with_its_program(tmp_path: Path, bundle: Path, midge: Midge) -> None:
     root = tmp_path / "root"
-    done("install", "agent", "--bundle", bundle, "--root", root)
+    midge.done("install", "agent", "--bundle", bundle, "--root", root)
     agent = root / "opt/midge/current/bin/midge-agent"
     told = subprocess.run([agent, "--version"], capture_output=True, text=True, cwd="/", check=True)
     assert told.stdout.startswith("midge ")
     # It is a whole program of its own: nothing of this tree is used.
     where = "import edge_agent; print(edge_agent.__file__)"
-    found = subprocess.run([agent.with_name("python"), "-P", "-c", where], env={}, cwd="/", capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [agent.with_name("python"), "-P", "-c", where],
+        env={},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert found.stdout.startswith(str(root)), found.stdout
-    assert done("install", "agent", "--bundle", bundle, "--root", root) == "  nothing to do\n"
+    assert midge.done("install", "agent", "--bundle", bundle, "--root", root) == "  nothing to do\n"
 
 
 def test_files_lie_where_the_unit_looks_and_secrets_are_for_root(placed: Path) -> None:
@@ -113,58 +144,62 @@ def test_files_lie_where_the_unit_looks_and_secrets_are_for_root(placed: Path) -
 
 
 def systemd_is_new() -> bool:
-    told = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)
+    told = subprocess.run(["/usr/bin/systemctl", "--version"], capture_output=True, text=True, check=False)
     return int(told.stdout.split()[1]) >= 254
 
 
-def test_doing_it_twice_changes_nothing(placed: Path, bundle: Path) -> None:
-    again = done("install", "agent", "--bundle", bundle, "--root", placed)
+def test_doing_it_twice_changes_nothing(placed: Path, bundle: Path, midge: Midge) -> None:
+    again = midge.done("install", "agent", "--bundle", bundle, "--root", placed)
     assert again == "  nothing to do\n"
 
 
-def test_a_rehearsal_says_what_would_be_done_and_writes_nothing(tmp_path: Path, bundle: Path) -> None:
+def test_a_rehearsal_says_what_would_be_done_and_writes_nothing(
+    tmp_path: Path, bundle: Path, midge: Midge
+) -> None:
     root = tmp_path / "root"
-    told = done("install", "agent", "--bundle", bundle, "--root", root, "--dry-run")
-    assert f"  install -m 600" in told
+    told = midge.done("install", "agent", "--bundle", bundle, "--root", root, "--dry-run")
+    assert "  install -m 600" in told
     assert "-m venv" in told
     assert not root.exists()
 
 
-def test_settings_that_were_mended_by_hand_are_kept_beside_the_new_ones(placed: Path, bundle: Path) -> None:
+def test_settings_that_were_mended_by_hand_are_kept_beside_the_new_ones(
+    placed: Path, bundle: Path, midge: Midge
+) -> None:
     (placed / "etc/midge/agent.toml").write_text("by hand\n")
-    done("install", "agent", "--root", placed)
+    midge.done("install", "agent", "--root", placed)
     assert (placed / "etc/midge/agent.toml").read_text() == "by hand\n"
-    done("install", "agent", "--bundle", bundle, "--root", placed)
+    midge.done("install", "agent", "--bundle", bundle, "--root", placed)
     assert (placed / "etc/midge/agent.toml").read_text() == 'device = "pi-1"\n'
     assert (placed / "etc/midge/agent.toml.old").read_text() == "by hand\n"
 
 
-def test_the_version_before_is_kept_and_older_ones_go(placed: Path) -> None:
+def test_the_version_before_is_kept_and_older_ones_go(placed: Path, midge: Midge) -> None:
     versions, current = placed / "opt/midge/versions", placed / "opt/midge/current"
     newest = current.readlink().name
     for old in ("0.0.1-aaaaaaaa", "0.0.2-bbbbbbbb"):
         (versions / old).mkdir()
     current.unlink()
     current.symlink_to("versions/0.0.2-bbbbbbbb")
-    done("install", "agent", "--root", placed)
+    midge.done("install", "agent", "--root", placed)
     assert current.readlink().name == newest
     assert {path.name for path in versions.iterdir()} == {newest, "0.0.2-bbbbbbbb"}
 
 
-def test_what_a_power_cut_left_half_installed_is_made_anew(placed: Path) -> None:
+def test_what_a_power_cut_left_half_installed_is_made_anew(placed: Path, midge: Midge) -> None:
     (placed / "opt/midge/current").resolve().joinpath(".complete").unlink()
-    told = done("install", "agent", "--root", placed, "--dry-run")
+    told = midge.done("install", "agent", "--root", placed, "--dry-run")
     assert "rm -rf" in told
     assert "-m venv" in told
 
 
-def test_uninstalling_leaves_settings_and_state_until_they_are_purged(placed: Path) -> None:
+def test_uninstalling_leaves_settings_and_state_until_they_are_purged(placed: Path, midge: Midge) -> None:
     state = placed / "var/lib/midge-agent/state.json"
     state.parent.mkdir(parents=True)
     state.touch()
     (placed / "etc/midge/aggregator").mkdir()
     (placed / "etc/midge/aggregator/aggregator.toml").touch()
-    done("uninstall", "agent", "--root", placed)
+    midge.done("uninstall", "agent", "--root", placed)
     assert not (placed / "opt/midge").exists()
     assert files(placed).keys() == {
         "etc/midge/agent.toml",
@@ -173,14 +208,14 @@ def test_uninstalling_leaves_settings_and_state_until_they_are_purged(placed: Pa
         "etc/midge/aggregator/aggregator.toml",
         "var/lib/midge-agent/state.json",
     }
-    done("uninstall", "agent", "--root", placed, "--purge")
+    midge.done("uninstall", "agent", "--root", placed, "--purge")
     assert files(placed).keys() == {"etc/midge/aggregator/aggregator.toml"}
 
 
-def test_the_aggregator_gets_its_settings_and_not_its_state(tmp_path: Path, home: Path) -> None:
+def test_the_aggregator_gets_its_settings_and_not_its_state(tmp_path: Path, home: Path, midge: Midge) -> None:
     root = tmp_path / "root"
     with_program(root, "aggregator")
-    done("install", "aggregator", "--home", home, "--root", root)
+    midge.done("install", "aggregator", "--home", home, "--root", root)
     found = files(root)
     assert found["etc/midge/aggregator/password"] == "0o600"
     assert found["var/lib/midge-aggregator/signing.key"] == "0o600"
@@ -188,7 +223,7 @@ def test_the_aggregator_gets_its_settings_and_not_its_state(tmp_path: Path, home
     assert not any("ledger" in name for name in found)
     # It may have been replaced by a newer one since.
     (root / "var/lib/midge-aggregator/signing.key").write_text("rotated")
-    assert done("install", "aggregator", "--home", home, "--root", root) == "  nothing to do\n"
+    assert midge.done("install", "aggregator", "--home", home, "--root", root) == "  nothing to do\n"
     assert (root / "var/lib/midge-aggregator/signing.key").read_text() == "rotated"
 
 
@@ -202,7 +237,9 @@ def test_the_aggregator_gets_its_settings_and_not_its_state(tmp_path: Path, home
     ],
     ids=["home-of-an-agent", "bundle-of-an-aggregator", "no-bundle", "no-wheelhouse"],
 )
-def test_what_does_not_fit_is_a_wrong_setting(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_what_does_not_fit_is_a_wrong_setting(
+    tmp_path: Path, arguments: tuple[str, ...], words: str, midge: Midge
+) -> None:
     refused = midge("install", *arguments, "--root", tmp_path / "root")
     assert refused.returncode == 78
     assert words in refused.stderr
@@ -224,52 +261,58 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
 
 
 def test_over_ssh_it_is_the_same_and_no_key_stays_behind(
-    tmp_path: Path, bundle: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bundle: Path, sshd: Sshd, midge: Midge
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     for root in (here, there):
         with_program(root, "agent")
         (tmp_path / "payload-agent").rename(tmp_path / f"payload-{root.name}")
     place = ("--host", f"{sshd.user}@pi-1", "--ssh", sshd.ssh, "--root", there)
-    done("install", "agent", "--bundle", bundle, *place, "--dry-run")
+    midge.done("install", "agent", "--bundle", bundle, *place, "--dry-run")
     assert not (there / "etc").exists()
-    done("install", "agent", "--bundle", bundle, *place)
-    done("install", "agent", "--bundle", bundle, "--root", here)
+    midge.done("install", "agent", "--bundle", bundle, *place)
+    midge.done("install", "agent", "--bundle", bundle, "--root", here)
     assert files(there) == files(here) != {}
-    assert done("install", "agent", "--bundle", bundle, *place) == "  nothing to do\n"
-    done("uninstall", "agent", "--purge", *place)
+    assert midge.done("install", "agent", "--bundle", bundle, *place) == "  nothing to do\n"
+    midge.done("uninstall", "agent", "--purge", *place)
     assert files(there) == {}
     assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob("midge.??????"))  # noqa: S108 - where mktemp makes it
 
 
-def test_a_machine_that_ssh_does_not_reach_is_named(tmp_path: Path, sshd: Sshd) -> None:
-    refused = midge("install", "broker", "--host", "nobody@pi-1", "--ssh", sshd.ssh, "--root", tmp_path / "root")
+def test_a_machine_that_ssh_does_not_reach_is_named(tmp_path: Path, sshd: Sshd, midge: Midge) -> None:
+    refused = midge(
+        "install", "broker", "--host", "nobody@pi-1", "--ssh", sshd.ssh, "--root", tmp_path / "root"
+    )
     assert refused.returncode == 1
     assert "nobody@pi-1 did not take the files" in refused.stderr
 
 
-def test_the_broker_s_files_name_each_other_where_they_will_be(tmp_path: Path, home: Path) -> None:
+def test_the_broker_s_files_name_each_other_where_they_will_be(
+    tmp_path: Path, home: Path, midge: Midge
+) -> None:
     root = tmp_path / "root"
-    done("install", "broker", "--home", home, "--root", root)
+    midge.done("install", "broker", "--home", home, "--root", root)
     settings = root / "etc/midge/broker"
     conf = (settings / "mosquitto.conf").read_text()
     assert str(home) not in conf
-    for path in re.findall(r"^(?:cafile|certfile|keyfile|crlfile|acl_file|password_file) (.*)$", conf, re.MULTILINE):
+    for path in re.findall(
+        r"^(?:cafile|certfile|keyfile|crlfile|acl_file|password_file) (.*)$", conf, re.MULTILINE
+    ):
         assert (root / path[1:]).is_file(), path
     assert "persistence_location /var/lib/midge-broker/" in conf
     assert oct((settings / "broker.key").stat().st_mode & 0o777) == "0o600"
     (home / "broker/crl.pem").write_text("another")
-    told = done("install", "broker", "--home", home, "--root", root)
+    told = midge.done("install", "broker", "--home", home, "--root", root)
     assert "crl.pem" in told
     assert "mosquitto.conf" not in told
 
 
-def test_the_registrar_works_in_the_home(tmp_path: Path, home: Path) -> None:
+def test_the_registrar_works_in_the_home(tmp_path: Path, home: Path, midge: Midge) -> None:
     (home / "registrar").mkdir(exist_ok=True)
     (home / "registrar/registrar.toml").touch()
     root = tmp_path / "root"
     with_program(root, "registrar")
-    done("install", "registrar", "--home", home, "--root", root)
+    midge.done("install", "registrar", "--home", home, "--root", root)
     added = (root / UNITS / "midge-registrar.service.d/home.conf").read_text()
     assert f"BindPaths={home}/pki {home}/registrar\n" in added
     assert not (root / "etc/midge").exists()

@@ -1,4 +1,4 @@
-"""What systemd itself says of the units, without running them: syntax, and how much of the machine they reach."""
+"""What systemd itself says of the units, without running them: syntax, and what they reach."""
 
 import re
 import shutil

@@ -28,6 +28,14 @@ PYTHONPATH = f"{UNDER_TEST}/source:{UNDER_TEST}/packages"
 LIBRARIES = UNDER_TEST / "python/lib"
 
 
+def program(module: str) -> str:
+    """A script that runs a command of this tree inside."""
+    return (
+        f"#!/bin/sh\nexport PYTHONPATH={PYTHONPATH} LD_LIBRARY_PATH={LIBRARIES}\n"
+        f'exec {PYTHON} -P -m {module} "$@" --log-level debug\n'
+    )
+
+
 def why_not() -> str:
     """Why it cannot be started here; empty when it can."""
     if os.geteuid() != 0:
@@ -36,7 +44,7 @@ def why_not() -> str:
         return "systemd is not installed"
     if _cgroup() is None:
         return "no unified cgroup hierarchy can be written to"
-    tried = subprocess.run(["unshare", *NAMESPACES, "true"], capture_output=True, check=False)
+    tried = subprocess.run(["/usr/bin/unshare", *NAMESPACES, "true"], capture_output=True, check=False)
     return "this machine allows no namespaces" if tried.returncode else ""
 
 
@@ -56,7 +64,9 @@ class Systemd:
             path.mkdir(parents=True)
         paths = {"source": str(ROOT), "python": sys.base_prefix, "packages": sysconfig.get_path("purelib")}
         (folder / "paths").write_text("".join(f"{name} {path}\n" for name, path in paths.items()))
-        self.put("/etc/systemd/system/under-test.target", "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\n")
+        self.put(
+            "/etc/systemd/system/under-test.target", "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\n"
+        )
         cgroup = _cgroup()
         assert cgroup is not None
         self._cgroup = cgroup / f"midge-test-{os.getpid()}"
@@ -74,13 +84,18 @@ class Systemd:
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, file)
 
+    def log_to_file(self, unit: str) -> None:
+        """Have `out` get what a unit prints: there is no journal inside."""
+        lines = f"[Service]\nStandardOutput=append:/out/{unit}.log\nStandardError=inherit\n"
+        self.put(f"/etc/systemd/system/{unit}.d/log.conf", lines)
+
     def __enter__(self) -> Self:
         self._cgroup.mkdir()
         self._console, self._theirs = os.openpty()
         # The group becomes the root of what is inside: to be in it before the namespace is made.
-        boot = ["unshare", *NAMESPACES, "sh", str(BOOT), str(self._folder), os.ttyname(self._theirs)]
-        inside = f"echo 0 >{self._cgroup}/cgroup.procs; exec \"$@\""
-        self._process = subprocess.Popen(["sh", "-c", inside, "boot", *boot], stdin=subprocess.DEVNULL)
+        boot = ["/usr/bin/unshare", *NAMESPACES, "sh", str(BOOT), str(self._folder), os.ttyname(self._theirs)]
+        inside = f'echo 0 >{self._cgroup}/cgroup.procs; exec "$@"'
+        self._process = subprocess.Popen(["/bin/sh", "-c", inside, "boot", *boot], stdin=subprocess.DEVNULL)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         self._until_up()

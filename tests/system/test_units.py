@@ -1,7 +1,6 @@
 """The units as a real systemd runs them, in their sandbox: services, broker, a round of training."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from aggregator.evaluator import MODULE
 from host.children import ask_once
 from tests.system.lab import TASK, Lab, broker_table, write_examples
-from tests.system.pid1 import LIBRARIES, PYTHON, PYTHONPATH, ROOT, UNDER_TEST, Systemd, why_not
+from tests.system.pid1 import ROOT, UNDER_TEST, Systemd, program, why_not
 
 UNITS = ROOT / "deploy/units"
 AGENT, AGGREGATOR, BROKER = "midge-agent.service", "midge-aggregator.service", "midge-broker.service"
@@ -26,21 +25,15 @@ pytestmark = [pytest.mark.skipif(bool(REASON), reason=REASON), pytest.mark.timeo
 
 
 @pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[Systemd]:
+def systemd(tmp_path: Path) -> Systemd:
     """Not started yet, with the units and what they start."""
     machine = Systemd(tmp_path / "machine")
     for unit in (AGENT, AGGREGATOR, BROKER):
         machine.copy(UNITS / unit, f"/etc/systemd/system/{unit}")
-        # There is no journal inside.
-        output = f"[Service]\nStandardOutput=append:/out/{unit}.log\nStandardError=inherit\n"
-        machine.put(f"/etc/systemd/system/{unit}.d/log.conf", output)
-    for unit, program in PROGRAMS.items():
-        script = (
-            f"#!/bin/sh\nexport PYTHONPATH={PYTHONPATH} LD_LIBRARY_PATH={LIBRARIES}\n"
-            f'exec {PYTHON} -P -m {MODULES[unit]} "$@" --log-level debug\n'
-        )
-        machine.put(program, script, 0o755)
-    yield machine
+        machine.log_to_file(unit)
+    for unit, path in PROGRAMS.items():
+        machine.put(path, program(MODULES[unit]), 0o755)
+    return machine
 
 
 def put_agent(machine: Systemd, lab: Lab, device: str) -> None:
@@ -86,7 +79,7 @@ def test_both_services_train_a_round_in_their_sandbox(lab: Lab, systemd: Systemd
         assert state.startswith("drwx------"), state
 
 
-def test_a_wrong_setting_is_not_tried_again(lab: Lab, systemd: Systemd) -> None:
+def test_a_wrong_setting_is_not_tried_again(systemd: Systemd) -> None:
     systemd.put("/etc/midge/agent.toml", "device = 'pi 1'\n")
     with systemd:
         systemd.systemctl("start", AGENT)
@@ -94,9 +87,16 @@ def test_a_wrong_setting_is_not_tried_again(lab: Lab, systemd: Systemd) -> None:
         assert (systemd.show(AGENT, "ExecMainStatus"), systemd.show(AGENT, "NRestarts")) == ("78", "0")
 
 
-def test_a_convolutional_program_trains_where_no_memory_is_both_written_and_run(systemd: Systemd, tmp_path: Path) -> None:
+def test_a_convolutional_program_trains_where_no_memory_is_both_written_and_run(
+    systemd: Systemd, tmp_path: Path
+) -> None:
     exported = tmp_path / "exported"
-    request = {"task": str(ROOT / "tests/arm/mnist_cnn.py"), "folder": str(exported), "seed": 0, "batch_size": 8}
+    request = {
+        "task": str(ROOT / "tests/arm/mnist_cnn.py"),
+        "folder": str(exported),
+        "seed": 0,
+        "batch_size": 8,
+    }
     answer = ask_once(MODULE, {"verb": "export", **request}, EXPORT_S)
     assert answer["event"] == "exported", answer
     x = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1)).astype(np.uint8)
@@ -105,7 +105,8 @@ def test_a_convolutional_program_trains_where_no_memory_is_both_written_and_run(
         systemd.copy(file, f"/srv/{file.name}")
     files = "/srv/program.json /srv/data.npz --theta /srv/theta.f32"
     systemd.put("/etc/midge/agent.toml", "")
-    override = f"[Service]\nType=exec\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart={PROGRAMS[AGENT]} try {files}\n"
+    trial = f"ExecStart=\nExecStart={PROGRAMS[AGENT]} try {files}\n"
+    override = f"[Service]\nType=exec\nRestart=no\nWatchdogSec=0\n{trial}"
     systemd.put(f"/etc/systemd/system/{AGENT}.d/try.conf", override)
     with systemd:
         assert systemd.show(AGENT, "MemoryDenyWriteExecute") == "yes"
