@@ -1,8 +1,8 @@
 """Debian packages: `python -m deploy.package.deb agent --arch arm64 --python 3.13`, or `make deb`.
 
-The agent's holds all that it needs but Python, for one machine and one Python. Those of aggregator and registrar
-hold the installer that `midge install` uses, and fetch the rest when they are configured: TensorFlow alone
-would be half a gigabyte. Nothing is compiled, so any Debian can build for any machine.
+The agent's holds all that it needs but Python, for one machine and one Python. Those of aggregator and
+registrar hold the installer that `midge install` uses, and fetch the rest when they are configured: TensorFlow
+alone would be half a gigabyte. Nothing is compiled, so any Debian can build for any machine.
 
 Source: https://www.debian.org/doc/debian-policy/
 """
@@ -75,7 +75,8 @@ def build_agent(output: Path, target: Target) -> Path:
         if target.python != min(RELEASES):
             backoff = f"usr/lib/systemd/system/{service.unit}.d/{BACKOFF}"
             _write(root / backoff, (RESOURCES / BACKOFF).read_text())
-        depends = f"python3 (>= {target.python}), python3 (<< {target.next_python()}~), libstdc++6, libgcc-s1"
+        python = f"python3 (>= {target.python}), python3 (<< {target.next_python()}~)"
+        depends = f"{python}, libc6, libstdc++6, libgcc-s1"
         control = _control(service, revision, target.machine, depends)
         return _build(root, service, control, output, {"program": program, "revision": revision})
 
@@ -105,7 +106,7 @@ def _control(service: Service, revision: str, machine: str, depends: str) -> dic
         "Section": "net",
         "Priority": "optional",
         "Description": f"federated learning over MQTT: {what.partition(',')[0]}\n"
-        f" The {what}, as a service of systemd. Its settings lie in {service.settings}.",
+        f" A service of systemd, whose settings lie in {service.settings}.",
     }
 
 
@@ -126,12 +127,14 @@ def _build(
         )
     documents = root / "usr/share/doc" / package
     _write(documents / "copyright", (SCRIPTS / "copyright").read_text())
-    changes = f"{package} ({revision}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- {control['Maintainer']}  Tue, 14 Nov 2023 22:13:20 +0000\n"
+    since = f" -- {control['Maintainer']}  Tue, 14 Nov 2023 22:13:20 +0000"
+    changes = f"{package} ({revision}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n{since}\n"
     (documents / "changelog.gz").write_bytes(gzip.compress(changes.encode(), mtime=0))
     if kind == "agent":
         _write(root / "usr/share/lintian/overrides" / package, (SCRIPTS / "agent.overrides").read_text())
     for path in root.rglob("*"):
-        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        runs = path.parent.name in {"bin", "DEBIAN"} and path.name != "control"
+        path.chmod(0o755 if path.is_dir() or runs else 0o644)
     output.mkdir(parents=True, exist_ok=True)
     built = output / f"{package}_{revision}_{machine}.deb"
     _run(

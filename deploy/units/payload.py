@@ -41,7 +41,7 @@ def write_payload(service: Service, folder: Path, given: Given, wheelhouse: Path
         (folder / name).write_bytes((RESOURCES / name).read_bytes())
     (folder / service.unit).write_text(unit_text(service))
     built = _add_wheels(folder / "wheels", wheelhouse) if service.folder else ""
-    about = asdict(service) | {"unit": service.unit, "version": built} | given.about
+    about = asdict(service) | {"unit": service.unit, "version": built} | dict(given.about)
     lines = [f"{key}={shlex.quote(value)}\n" for key, value in about.items()]
     (folder / "about").write_text("".join(lines))
     if given.drop_in:

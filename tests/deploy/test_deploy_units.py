@@ -3,12 +3,16 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from deploy.units.catalogue import SERVICES, Service, unit_text
+from edge_agent.settings import AgentSettings
+from edge_agent.training import INSPECT_S
 from host.exits import ExitCode
+from tests.deploy.home.federation import enrolled, make_home
 
 ANALYZE = shutil.which("systemd-analyze")
 # Tenths, as systemd-analyze rates exposure: 0 is locked away, 10 is free.
@@ -86,3 +90,32 @@ def test_training_gives_way_to_the_device_s_own_work() -> None:
     assert values(agent, "IOSchedulingClass") == ["idle"]
     assert values(agent, "MemoryMax") == ["75%"]
     assert values(agent, "OOMPolicy") == ["continue"]
+
+
+def test_the_agent_may_look_at_its_data_before_it_is_ready() -> None:
+    agent = SERVICES["agent"]
+    assert float(values(agent, "TimeoutStartSec")[0]) > INSPECT_S
+    (state,) = values(agent, "StateDirectory")
+    assert Path("/var/lib", state) == AgentSettings.model_fields["state_folder"].default
+
+
+def test_the_agent_is_handed_each_file_of_a_bundle_and_none_has_to_be_there(tmp_path: Path) -> None:
+    agent = SERVICES["agent"]
+    loaded = dict(value.split(":") for value in values(agent, "LoadCredential"))
+    assert {name: f"{agent.settings}/{name}" for name in loaded} == loaded
+    optional = {value.split(":")[0] for value in values(agent, "SetCredential")}
+    assert loaded.keys() - optional == {"agent.toml"}
+    home = make_home(tmp_path / "home")
+    enrolled(home, "pi-1")
+    assert {path.name for path in (home.devices / "pi-1").iterdir()} <= loaded.keys()
+
+
+@pytest.mark.parametrize("name", ["agent", "aggregator"])
+def test_what_a_unit_starts_takes_its_arguments(name: str, tmp_path: Path) -> None:
+    """It complains of the settings file, which is not there, and not of the command line."""
+    (start,) = values(SERVICES[name], "ExecStart")
+    program, *arguments = start.replace("${CREDENTIALS_DIRECTORY}", str(tmp_path)).split()
+    command = [str(Path(sys.executable).with_name(Path(program).name)), *arguments]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == ExitCode.BAD_CONFIG
+    assert "cannot be read: No such file" in told.stderr
