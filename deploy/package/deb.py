@@ -1,8 +1,8 @@
 """Debian packages: `python -m deploy.package.deb agent --arch arm64 --python 3.13`, or `make deb`.
 
 The agent's holds all that it needs but Python, for one machine and one Python. Those of aggregator and
-registrar hold the installer that `midge install` uses, and fetch the rest when they are configured: TensorFlow
-alone would be half a gigabyte. Nothing is compiled, so any Debian can build for any machine.
+registrar hold the installer of `midge install`, and fetch the rest when they are configured: TensorFlow alone
+would be half a gigabyte. Nothing is compiled, so any Debian can build for any machine.
 
 Source: https://www.debian.org/doc/debian-policy/
 """

@@ -202,8 +202,8 @@ def test_an_addition_to_a_unit_names_one_of_ours(block: Block) -> None:
     added = configparser.ConfigParser(strict=False, interpolation=None)
     added.read_string(block.text)
     assert added.sections() == ["Service"]
-    assert block.file is not None
-    unit, file = Path(block.file).parent.name, Path(block.file).name
+    path = Path(block.text.splitlines()[0].removeprefix("# "))
+    unit, file = path.parent.name, path.name
     assert unit.removesuffix(".d") in {service.unit for service in SERVICES_INSTALLED.values()}
     assert file.endswith(".conf")
 
