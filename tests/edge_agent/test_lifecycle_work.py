@@ -36,6 +36,16 @@ from tests.edge_agent.agent_world import (
 )
 
 
+def test_it_says_which_round_it_works_for_until_that_is_delivered(world: World) -> None:
+    assert world.core.doing is None
+    world.begin_training()
+    assert world.core.doing == ("run-a", 1)
+    world.tell(trained(world.job()))
+    assert world.core.doing == ("run-a", 1)
+    world.tell(receipt())
+    assert world.core.doing is None
+
+
 def test_an_evaluation_is_fetched_done_and_reported_once(world: World) -> None:
     world.tell(events.Connected(OURS), announcement(1, assignment(1, "evaluating")))
     world.tell(events.Fetched(PROGRAM.digest), events.Fetched(NEW_THETA.digest))
