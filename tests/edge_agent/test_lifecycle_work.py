@@ -37,13 +37,13 @@ from tests.edge_agent.agent_world import (
 
 
 def test_it_says_which_round_it_works_for_until_that_is_delivered(world: World) -> None:
-    assert world.core.doing is None
+    doing = [world.core.doing]
     world.begin_training()
-    assert world.core.doing == ("run-a", 1)
+    doing.append(world.core.doing)
     world.tell(trained(world.job()))
-    assert world.core.doing == ("run-a", 1)
+    doing.append(world.core.doing)
     world.tell(receipt())
-    assert world.core.doing is None
+    assert [*doing, world.core.doing] == [None, ("run-a", 1), ("run-a", 1), None]
 
 
 def test_an_evaluation_is_fetched_done_and_reported_once(world: World) -> None:
