@@ -25,7 +25,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check clean mosquitto
+.PHONY: help install demo examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb clean mosquitto systemd sshd
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,7 +41,7 @@ examples: install ## figures and pictures of all examples, half an hour; MNIST=D
 	$(EXAMPLE) digits_missing --data $(MNIST) --seeds 5 --write
 	$(EXAMPLE) mnist_logistic --data $(MNIST) --seeds 5 --write
 
-test: install lint ## style, types, imports, all tests on every core
+test: install systemd sshd lint ## style, types, imports, all tests on every core
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 fuzz: $(STAMP) ## 2,000 damaged training programs; options by ARGS="--count 200"
@@ -80,12 +80,24 @@ arm-check: $(STAMP) ## train on an emulated 64-bit ARM processor, and compare wi
 	@sh tests/arm/fetch.sh build/arm-check $(BIN)/python
 	@PYTHONPATH=. $(BIN)/python tests/arm/check.py build/arm-check
 
+deb: $(STAMP) ## Debian packages of agent, aggregator and registrar into dist/, and a look at them; some minutes
+	for arch in amd64 arm64; do for python in 3.11 3.13; do \
+		$(BIN)/python -m deploy.package.deb agent --arch $$arch --python $$python || exit 1; done; done
+	for service in aggregator registrar; do $(BIN)/python -m deploy.package.deb $$service || exit 1; done
+	sh tests/package/check.sh dist
+
 clean: ## remove what these targets made, .venv included
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 mosquitto:
 	@sh deploy/bootstrap/mosquitto.sh
+
+systemd:
+	@sh deploy/bootstrap/systemd.sh
+
+sshd:
+	@sh tests/deploy/sshd.sh build/sshd
 
 $(STAMP): pyproject.toml examples/xor_genetic/runtime/pyproject.toml
 	@sh deploy/bootstrap/python.sh $(PYTHON)

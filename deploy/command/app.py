@@ -13,6 +13,7 @@ from deploy.command import (
     export,
     foreign,
     init,
+    install,
     registrar,
     remote,
     replace,
@@ -68,6 +69,7 @@ enroll.add_to(app)
 export.add_to(app)
 foreign.add_to(app)
 init.add_to(app)
+install.add_to(app)
 registrar.add_to(app)
 remote.add_to(app)
 replace.add_to(app)

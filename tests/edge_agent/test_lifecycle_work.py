@@ -36,6 +36,16 @@ from tests.edge_agent.agent_world import (
 )
 
 
+def test_it_says_which_round_it_works_for_until_that_is_delivered(world: World) -> None:
+    doing = [world.core.doing]
+    world.begin_training()
+    doing.append(world.core.doing)
+    world.tell(trained(world.job()))
+    doing.append(world.core.doing)
+    world.tell(receipt())
+    assert [*doing, world.core.doing] == [None, ("run-a", 1), ("run-a", 1), None]
+
+
 def test_an_evaluation_is_fetched_done_and_reported_once(world: World) -> None:
     world.tell(events.Connected(OURS), announcement(1, assignment(1, "evaluating")))
     world.tell(events.Fetched(PROGRAM.digest), events.Fetched(NEW_THETA.digest))
