@@ -66,6 +66,7 @@ class Service:
         self._loop = Loop()
         self._jobs = Jobs(self._loop)
         self._exit = ExitCode.OK
+        self._link = f"connecting to {settings.broker.url}"
         self._session = self._new_session()
         self._post = Post(
             self._session, self._topics, self._number, self._version, settings.heartbeat_s, kept.signer
@@ -169,7 +170,7 @@ class Service:
             if self._patience.tell(self._watch.waits, now) and self._core.run is not None:
                 log.warning("run %s %s", self._core.run.run, self._watch.waits)
             self._notifier.alive()
-            self._notifier.status(self._state())
+            self._notifier.status(f"{self._link}; {self._doing()}")
 
     # -- from the broker ---------------------------------------------------------------------------
 
@@ -187,17 +188,20 @@ class Service:
                 self._post.acknowledged(ticket, ok=ok, reason=reason)
             case Connected():
                 log.info("connected to %s", self._settings.broker.url)
+                self._link = "connected"
                 self._say_everything()
                 self._uploads.connected(now)
             case Disconnected(reason):
                 log.warning("disconnected from the broker: %s; connecting again", reason)
+                self._link = f"disconnected: {reason}"
                 self._publisher.forget()
                 self._post.disconnected()
                 self._uploads.disconnected()
                 self._tell(on.Disconnected())
             case Unreachable(reason):
-                url = self._settings.broker.url
-                log.warning("%s cannot be reached: %s; still trying", url, advised(reason))
+                url, why = self._settings.broker.url, advised(reason)
+                log.warning("%s cannot be reached: %s; still trying", url, why)
+                self._link = f"{url} cannot be reached: {why}"
             case Refused(reason, in_a_row):
                 self._refused(reason, in_a_row)
             case TakenOver(reason):
@@ -220,6 +224,7 @@ class Service:
     def _refused(self, reason: str, in_a_row: int) -> None:
         limit = self._settings.broker.refusals_before_exit
         log.error("the broker refused our credentials (%d of %d): %s", in_a_row, limit, reason)
+        self._link = f"refused by the broker: {reason}"
         if in_a_row >= limit:
             self._exit = ExitCode.REFUSED_CREDENTIALS
             self._loop.stop()
@@ -279,6 +284,10 @@ class Service:
         return (
             f"{run.run} {'paused' if run.paused else run.phase} round {run.last_round}" if run else "- idle"
         )
+
+    def _doing(self) -> str:
+        """The same for `systemctl status`."""
+        return f"run {self._state()}" if self._core.run else "idle"
 
     def _persist(self, effect: do.Persist) -> None:
         self._ledger.commit(effect.records, effect.snapshot)

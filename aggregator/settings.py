@@ -34,7 +34,7 @@ class TaskSettings(BaseModel):
 
 
 class AggregatorSettings(BaseModel):
-    """Everything in aggregator.toml; paths are absolute, or relative to where the service is started."""
+    """Everything in aggregator.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from broker.names import ID_PATTERN, RESERVED_IDS
 from broker.topics import TREE, Branch, Role, Topics
 
-DEVICE_NAME = "%u"
+USER_NAME = "%u"
 
 
 def acl(topics: Topics, users: Mapping[str, Role]) -> str:
@@ -14,7 +14,7 @@ def acl(topics: Topics, users: Mapping[str, Role]) -> str:
 
     Patterns bind every account. So that they give the other roles nothing, those are denied, topic by topic,
     what the patterns would give to a device of their name. Raises ValueError for a user name that is no id,
-    or a device's name that is reserved.
+    or a device's name that is reserved, and for an enrolment account, which has a listener of its own.
     """
     _check(users)
     blocks = [
@@ -28,18 +28,35 @@ def acl(topics: Topics, users: Mapping[str, Role]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def role_acl(topics: Topics, role: Role) -> str:
+    """Write the list for a listener where every account is of this role.
+
+    Devices, operators and enrolment accounts have the names of what they may use.
+    """
+    own = {Role.DEVICE: "device", Role.OPERATOR: "user", Role.ENROLMENT: "token"}
+    fields = {own[role]: USER_NAME} if role in own else {}
+    lines = [
+        f"pattern {access} {topics.filter(branch, **fields)}"
+        for branch in TREE
+        if (access := _access(branch, role))
+    ]
+    return "\n".join(["# Generated from the topic tree. %u is the user name.", *lines]) + "\n"
+
+
 def _check(users: Mapping[str, Role]) -> None:
     for user, role in users.items():
         if not re.fullmatch(ID_PATTERN[1:-1], user):
             raise ValueError(f"user name {user!r} is not lower-case letters, digits and hyphens, 32 at most")
         if role is Role.DEVICE and user in RESERVED_IDS:
             raise ValueError(f"{user!r} is the name of a role: choose another name for the device")
+        if role is Role.ENROLMENT:
+            raise ValueError(f"{user!r} is to enrol devices: give it a listener with role_acl()")
 
 
 def _device_patterns(topics: Topics) -> Iterator[str]:
     for branch in TREE:
         if access := _access(branch, Role.DEVICE):
-            yield f"pattern {access} {topics.filter(branch, device=DEVICE_NAME)}"
+            yield f"pattern {access} {topics.filter(branch, device=USER_NAME)}"
 
 
 def _role_lines(topics: Topics, user: str, role: Role) -> Iterator[str]:

@@ -1,9 +1,5 @@
 """A Mosquitto of our own, for demo, simulator and tests: its files in one folder, its process a child."""
 
-import base64
-import hashlib
-import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -13,19 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from broker.accounts import new_password, update_accounts
 from broker.acl import acl
+from broker.conf import LOOPBACK, Listener, conf
 from broker.settings import BrokerSettings
 from broker.topics import Role, Topics
 from host.errors import ChildError, ConfigError
-from host.files import write_atomic
+from host.files import write_atomic, write_secret
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.01
 PORT_ATTEMPTS = 5
 LOG_TAIL_BYTES = 2000
-HASH_ITERATIONS = 101
 RUNNING, PORT_TAKEN = " running", "Address already in use"
 
 
@@ -107,7 +103,7 @@ class Mosquitto:
     def settings(self, user: str) -> BrokerSettings:
         """How a client of the given user reaches this broker."""
         return BrokerSettings(
-            url=f"mqtt://{HOST}:{self.port}",
+            url=f"mqtt://{LOOPBACK}:{self.port}",
             username=user,
             password_file=self._password_file(user),
             prefix=self._topics.prefix,
@@ -131,7 +127,9 @@ class Mosquitto:
     def _started(self, port: int, *, last: bool) -> bool:
         """Start on `port`; False when somebody took it meanwhile and another may be tried."""
         config = self._folder / "mosquitto.conf"
-        write_atomic(config, _config(self._folder, port, persistence=self._persistence).encode())
+        listener = Listener(port, "acl", "accounts", loopback=True, tls=False, name_is_client_id=False)
+        text = conf(self._folder, [listener], state=self._folder, persistence=self._persistence)
+        write_atomic(config, text.encode())
         seen = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own arguments
@@ -171,57 +169,24 @@ class Mosquitto:
 
     def _write_accounts(self) -> None:
         rules = acl(self._topics, self._users)
-        lines = [f"{user}:{_hashed(self._password(user))}\n" for user in sorted(self._users)]
-        write_atomic(self._folder / "accounts", "".join(lines).encode())
+        passwords = {user: self._password(user) for user in sorted(self._users)}
+        update_accounts(self._folder / "accounts", passwords)
         write_atomic(self._folder / "acl", rules.encode())
 
     def _password(self, user: str) -> str:
         """Read a user's password, made up at the first time."""
         file = self._password_file(user)
         if not file.exists():
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as opened:
-                opened.write(secrets.token_urlsafe(24))
+            write_secret(file, new_password().encode())
         return file.read_text()
-
-
-def _hashed(password: str) -> str:
-    """Hash as mosquitto_passwd does (type 7): PBKDF2 with SHA-512."""
-    salt = secrets.token_bytes(12)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, HASH_ITERATIONS)
-    return f"$7${HASH_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
 def _tied_to_parent() -> list[str]:
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
-
-
-def _config(folder: Path, port: int, *, persistence: bool) -> str:
-    """Write the limits out: defaults changed between Mosquitto's versions."""
-    half_of_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    lines = [
-        f"listener {port} {HOST}",
-        "allow_anonymous false",
-        f"password_file {folder / 'accounts'}",
-        f"acl_file {folder / 'acl'}",
-        f"persistence {'true' if persistence else 'false'}",
-        f"persistence_location {folder}/",
-        "autosave_interval 300",
-        "log_dest stderr",
-        *(f"log_type {kind}" for kind in ("error", "warning", "notice", "information")),
-        "max_packet_size 2000000",
-        "max_queued_messages 5000",
-        "max_queued_bytes 67108864",
-        "max_inflight_messages 20",
-        "max_keepalive 120",
-        f"memory_limit {half_of_memory}",
-    ]
-    # Started by root, it would else become the user `mosquitto`, who may not read these files.
-    return "\n".join([*lines, *(["user root"] if os.geteuid() == 0 else [])]) + "\n"

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
-RESERVED_IDS = frozenset({"aggregator", "operator", "monitor", "registrar"})
+RESERVED_IDS = frozenset({"aggregator", "broker", "enrolment", "monitor", "operator", "registrar"})
 
 DeviceId = Annotated[str, Field(pattern=ID_PATTERN)]
 RunId = Annotated[str, Field(pattern=ID_PATTERN)]

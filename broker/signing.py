@@ -6,14 +6,13 @@ digits. `cryptography` is loaded when a key is first used: a device without one 
 
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from broker.messages import Announcement, SignedAnnouncement
 from broker.wire import decode, encode
 from host.errors import ConfigError, ForgeryError, StorageError
-from host.files import sync_folder
+from host.files import write_secret
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -103,13 +102,7 @@ def _make(path: Path) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # It makes files that only their owner reads.
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
-            file.write(Ed25519PrivateKey.generate().private_bytes_raw().hex().encode())
-            file.flush()
-            os.fsync(file.fileno())
-            path.hardlink_to(file.name)
-        sync_folder(path.parent)
+        write_secret(path, Ed25519PrivateKey.generate().private_bytes_raw().hex().encode())
     except FileExistsError:
         return
     except OSError as error:

@@ -15,6 +15,8 @@ FIELD_PATTERNS = {
     "digest": r"[0-9a-f]{64}",
     "transfer": r"[0-9a-f]{16}",
     "index": r"0|[1-9][0-9]{0,6}",
+    # Also the client id while a device enrols. No device's id has an underscore: none can be taken over.
+    "token": r"token_[0-9a-f]{32}",
 }
 
 
@@ -25,6 +27,8 @@ class Role(StrEnum):
     DEVICE = "device"
     OPERATOR = "operator"
     MONITOR = "monitor"
+    REGISTRAR = "registrar"
+    ENROLMENT = "enrolment"
 
 
 class Format(StrEnum):
@@ -54,6 +58,7 @@ class Branch:
 
 
 AGGREGATOR, DEVICE, OPERATOR, MONITOR = Role.AGGREGATOR, Role.DEVICE, Role.OPERATOR, Role.MONITOR
+REGISTRAR, ENROLMENT = Role.REGISTRAR, Role.ENROLMENT
 WATCHERS = (MONITOR, OPERATOR)
 
 FEDERATION = Branch(
@@ -117,6 +122,26 @@ INBOX = Branch(
     "Invite, Grant or Receipt",
     "answers to one device",
 )
+RENEW = Branch(
+    "devices/{device}/renew",
+    DEVICE,
+    (REGISTRAR,),
+    "a certificate request",
+    "before the device's certificate expires",
+)
+RENEWED = Branch(
+    "devices/{device}/renewed", REGISTRAR, (DEVICE,), "a certificate", "the new one, or why there is none"
+)
+ENROL_REQUEST = Branch(
+    "enrol/{token}/request",
+    ENROLMENT,
+    (REGISTRAR,),
+    "a certificate request",
+    "by whoever holds the token; the level is derived from it",
+)
+ENROL_REPLY = Branch(
+    "enrol/{token}/reply", REGISTRAR, (ENROLMENT,), "a certificate", "the first one, or why there is none"
+)
 CONTROL_REQUEST = Branch(
     "control/{user}/request", OPERATOR, (AGGREGATOR,), "Request", "an operator's command"
 )
@@ -157,6 +182,10 @@ TREE: tuple[Branch, ...] = (
     REPORT,
     UPDATE_CHUNK,
     INBOX,
+    RENEW,
+    RENEWED,
+    ENROL_REQUEST,
+    ENROL_REPLY,
     CONTROL_REQUEST,
     CONTROL_REPLY,
     MONITOR_AGGREGATOR,

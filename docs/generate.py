@@ -112,7 +112,8 @@ def rights() -> str:
 
 def access_list() -> str:
     """Mosquitto's file for one account a role, and any number of devices."""
-    users = {role.value: role for role in topics.Role if role is not topics.Role.DEVICE}
+    without = (topics.Role.DEVICE, topics.Role.ENROLMENT)
+    users = {role.value: role for role in topics.Role if role not in without}
     return f"```text\n{acl.acl(topics.Topics('default'), users)}```"
 
 
@@ -140,6 +141,7 @@ def _accesses(role: topics.Role) -> Iterator[tuple[str, list[topics.Branch]]]:
 
 def _filter(branch: topics.Branch, role: topics.Role) -> str:
     own = {topics.Role.DEVICE: {"device": "<own id>"}, topics.Role.OPERATOR: {"user": "<own name>"}}
+    own[topics.Role.ENROLMENT] = {"token": "<own name>"}
     return branch.wildcard(**own.get(role, {}))
 
 

@@ -12,10 +12,12 @@ from typing import Any
 from broker.messages import (
     AgentState,
     Announcement,
+    Assignment,
     Federation,
     Grant,
     Heartbeat,
     Invite,
+    Offer,
     Presence,
     Receipt,
 )
@@ -103,15 +105,25 @@ class Lifecycle:
         """What the agent is doing."""
         return self._c.state
 
+    @property
+    def doing(self) -> tuple[str, int] | None:
+        """The run and the round that it works for or has an update of."""
+        doing = _doing(self._c)
+        return None if doing is None else (doing.run, doing.round)
+
     def validate(self) -> None:
         """Raise AssertionError when an invariant is broken; tests call it after every event."""
         self._c.validate()
 
 
+def _doing(c: Context) -> Assignment | Offer | None:
+    return c.work.assignment if c.work else c.kept.pending
+
+
 def _beat(c: Context) -> None:
     connection, work, vitals = c.presence.connection, c.work, c.pulse.vitals
     assert connection is not None
-    doing = work.assignment if work else c.kept.pending
+    doing = _doing(c)
     heartbeat = Heartbeat(
         connection=connection,
         state=c.state,

@@ -73,6 +73,7 @@ class Service:
         self._uploads = Uploads(store, self._session, self._topics, settings.device)
         self._trainer = Trainer(settings, store, self._hear_trainer, trainer_module)
         self._connection: str | None = None
+        self._link = f"connecting to {settings.broker.url}"
         self._exit: ExitCode | None = None
         self._unreachable = 0
         self._dropped: Counter[str] = Counter()
@@ -173,6 +174,12 @@ class Service:
         deadline = self._core.next_deadline()
         if deadline is not None and now >= deadline:
             self._tell(events.TimerFired())
+        self._say_status()
+
+    def _say_status(self) -> None:
+        doing = self._core.doing
+        part = "" if doing is None else f", run {doing[0]} round {doing[1]}"
+        self._notifier.status(f"{self._link}; {self._core.state}{part}")
 
     def _measure_vitals(self) -> None:
         vitals = measure(pid for pid in (os.getpid(), self._trainer.pid) if pid is not None)
@@ -208,6 +215,7 @@ class Service:
     def _connected(self, happening: broker_events.Connected) -> None:
         log.info("connected to %s as %s", self._settings.broker.url, self._settings.device)
         self._connection, self._unreachable = happening.connection, 0
+        self._link = "connected"
         self._downloads.connected(time.monotonic())
         self._tell(events.Connected(happening.connection))
 
@@ -219,21 +227,24 @@ class Service:
     def _disconnected(self, happening: broker_events.Disconnected) -> None:
         log.warning("disconnected: %s", happening.reason)
         self._connection = None
+        self._link = f"disconnected: {happening.reason}"
         self._uploads.stop()
         self._tell(events.Disconnected())
 
     @_on.register
     def _unreached(self, happening: broker_events.Unreachable) -> None:
         self._unreachable += 1
+        url, why = self._settings.broker.url, advised(happening.reason)
+        self._link = f"{url} cannot be reached: {why}"
         # The 1st, 2nd, 4th, 8th ... attempt: a broker away for a day is no thousand lines.
         if self._unreachable.bit_count() == 1:
-            url, why = self._settings.broker.url, advised(happening.reason)
             log.warning("%s cannot be reached, attempt %d: %s; still trying", url, self._unreachable, why)
 
     @_on.register
     def _refused(self, happening: broker_events.Refused) -> None:
         broker, why = self._settings.broker, advised(happening.reason)
         log.warning("%s refuses us, %d times in a row: %s", broker.url, happening.in_a_row, why)
+        self._link = f"refused by the broker: {why}"
         if happening.in_a_row >= broker.refusals_before_exit:
             log.error("giving up: check username, password_file and certificates of [broker]")
             self._exit = ExitCode.REFUSED_CREDENTIALS
@@ -291,7 +302,6 @@ class Service:
                 self._fall_back(error)
                 return
             if self._core.state is not before:
-                self._notifier.status(self._core.state)
                 log.info("%s -> %s", before, self._core.state)
 
     def _fall_back(self, error: StorageError) -> None:

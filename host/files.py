@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,11 +14,16 @@ READ_BLOCK_BYTES = 1 << 20
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
-def write_atomic(path: Path, parts: bytes | Iterable[bytes]) -> None:
-    """Put `parts` at `path` so that a power cut leaves the old file or the new one; a full disk, the old."""
+def write_atomic(path: Path, parts: bytes | Iterable[bytes], mode: int | None = None) -> None:
+    """Put `parts` at `path` so that a power cut leaves the old file or the new one; a full disk, the old.
+
+    `mode` is set before anything is written; without it, the process's umask decides.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             for part in (parts,) if isinstance(parts, bytes) else parts:
                 file.write(part)
             file.flush()
@@ -26,6 +32,17 @@ def write_atomic(path: Path, parts: bytes | Iterable[bytes]) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_secret(path: Path, secret: bytes) -> None:
+    """Put a new file at `path` for its owner alone; raises FileExistsError where there is one."""
+    # It makes files that only their owner reads.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+        path.hardlink_to(file.name)
+    sync_folder(path.parent)
 
 
 def publish_file(temporary: Path, path: Path) -> None:

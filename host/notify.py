@@ -18,14 +18,17 @@ class Notifier:
         usec = environment.get("WATCHDOG_USEC", "")
         self.watchdog_s = int(usec) / 2e6 if usec.isdigit() and int(usec) else None
         """How often to call `alive`, in seconds: twice in each period allowed; None: nobody waits for it."""
+        self._status = ""
 
     def ready(self) -> None:
         """Say that starting is over."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """Show a line in `systemctl status`."""
-        self._send(f"STATUS={text.replace(chr(10), ' ')[:MAX_STATUS]}")
+        """Show a line in `systemctl status`; costs nothing when it shows already."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text.replace(chr(10), ' ')[:MAX_STATUS]}")
 
     def alive(self) -> None:
         """Feed the watchdog."""

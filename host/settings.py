@@ -38,7 +38,7 @@ def load_settings(
     sources = {
         "--set": {**_from_variables(model, named, "--set"), **_unknown(model, given)},
         "environment": _from_variables(model, environment, "environment"),
-        str(path) if path else "without --config": _from_file(path) if path else {},
+        str(path) if path else "without --config": _from_file(model, path) if path else {},
     }
     merged: Values = {}
     for values in reversed(sources.values()):
@@ -50,7 +50,7 @@ def load_settings(
         raise ConfigError("\n".join(_describe(model, fault, sources) for fault in faults)) from None
 
 
-def _from_file(path: Path) -> Values:
+def _from_file(model: type[BaseModel], path: Path) -> Values:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -61,9 +61,40 @@ def _from_file(path: Path) -> Values:
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: is larger than {MAX_FILE_BYTES} bytes; that is no settings file")
     try:
-        return tomllib.loads(content.decode())
+        return _rooted([model], tomllib.loads(content.decode()), path.parent)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is no valid TOML: {error}") from None
+
+
+def _rooted(models: list[type[BaseModel]], values: Values, folder: Path) -> Values:
+    """Have relative paths count from the folder of their file, which may then be moved as a whole."""
+    return {key: _rooted_value(_annotations(models, key), value, folder) for key, value in values.items()}
+
+
+def _rooted_value(annotations: list[Any], value: Any, folder: Path) -> Any:  # noqa: ANN401  any setting
+    if isinstance(value, str) and any(_holds_path(annotation) for annotation in annotations):
+        return str(folder / value)
+    inner = [model for annotation in annotations for model in _models_in(annotation)]
+    if not isinstance(value, dict) or not inner:
+        return value
+    if any(_is_map(annotation) for annotation in annotations):
+        return {
+            key: _rooted(inner, item, folder) if isinstance(item, dict) else item
+            for key, item in value.items()
+        }
+    return _rooted(inner, value, folder)
+
+
+def _annotations(models: list[type[BaseModel]], key: str) -> list[Any]:
+    return [model.model_fields[key].annotation for model in models if key in model.model_fields]
+
+
+def _holds_path(annotation: Any) -> bool:  # noqa: ANN401  any annotation
+    return annotation is Path or any(argument is Path for argument in get_args(annotation))
+
+
+def _is_map(annotation: Any) -> bool:  # noqa: ANN401  any annotation
+    return get_origin(annotation) is dict
 
 
 def _from_variables(model: type[BaseModel], variables: Mapping[str, str], source: str) -> Values:

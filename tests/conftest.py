@@ -18,6 +18,7 @@ USERS = {
     "aggregator": Role.AGGREGATOR,
     "operator": Role.OPERATOR,
     "monitor": Role.MONITOR,
+    "registrar": Role.REGISTRAR,
     "pi-1": Role.DEVICE,
     "pi-2": Role.DEVICE,
     "pi-3": Role.DEVICE,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, export, flash, remote, results, simulate
+from deploy.command import demo, export, flash, install, remote, results, simulate
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -51,6 +51,7 @@ def _midge(
 demo.add_to(app)
 export.add_to(app)
 flash.add_to(app)
+install.add_to(app)
 remote.add_to(app)
 results.add_to(app)
 simulate.add_to(app)

@@ -2,13 +2,20 @@ from contextlib import ExitStack
 
 import pytest
 
-from broker.acl import acl
+from broker.acl import acl, role_acl
 from broker.mosquitto import Mosquitto
-from broker.topics import CONTROL_REQUEST, INBOX, MONITOR_AGGREGATOR, OFFER, TREE, Branch, Role, Topics
+from broker.topics import CONTROL_REQUEST, INBOX, MONITOR_AGGREGATOR, OFFER, RENEW, TREE, Branch, Role, Topics
 from tests.broker.peer import Peer, topics_of
 from tests.conftest import USERS
 
-FIELDS = {"run": "run-1", "round": "1", "digest": "a" * 64, "transfer": "b" * 16, "index": "0"}
+FIELDS = {
+    "run": "run-1",
+    "round": "1",
+    "digest": "a" * 64,
+    "transfer": "b" * 16,
+    "index": "0",
+    "token": f"token_{'c' * 32}",
+}
 
 
 def addresses() -> list[tuple[Branch, str]]:
@@ -69,6 +76,7 @@ def test_an_account_reads_what_the_tree_says_and_nothing_else(mosquitto: Mosquit
         "aggregator": ("pi-1", topics.topic(OFFER, device="pi-1")),
         "operator": ("aggregator", topics.topic(MONITOR_AGGREGATOR)),
         "monitor": ("aggregator", topics.topic(MONITOR_AGGREGATOR)),
+        "registrar": ("pi-1", topics.topic(RENEW, device="pi-1")),
         **{pi: ("aggregator", topics.topic(INBOX, device=pi)) for pi in ("pi-1", "pi-2", "pi-3")},
     }
     with ExitStack() as stack:
@@ -126,3 +134,18 @@ def test_an_operator_has_its_own_control_topics(topics: Topics) -> None:
 def test_readers_never_get_write(topics: Topics) -> None:
     lines = acl(topics, {"monitor": Role.MONITOR}).split("user monitor\n")[1].splitlines()
     assert {line.split()[1] for line in lines} == {"read", "deny"}
+
+
+def test_an_enrolment_account_has_a_list_of_its_own(topics: Topics) -> None:
+    with pytest.raises(ValueError, match=r"give it a listener with role_acl\(\)"):
+        acl(topics, {"enrolment": Role.ENROLMENT})
+    assert role_acl(topics, Role.ENROLMENT).splitlines()[1:] == [
+        "pattern write midge/v1/lab/enrol/%u/request",
+        "pattern read midge/v1/lab/enrol/%u/reply",
+    ]
+
+
+def test_a_list_of_viewers_lets_nobody_write(topics: Topics) -> None:
+    lines = role_acl(topics, Role.MONITOR).splitlines()[1:]
+    assert "pattern read midge/v1/lab/monitor/aggregator" in lines
+    assert {line.split()[1] for line in lines} == {"read"}

@@ -21,7 +21,7 @@ from aggregator.settings import AggregatorSettings, TaskSettings
 from aggregator.strategies import registry as strategies
 from aggregator.taskfile import names_runtime
 from broker.acl import acl
-from broker.mosquitto import _config
+from broker.conf import Listener, conf
 from broker.topics import Role, Topics
 from deploy.command.app import app
 from deploy.command.options import OperatorSettings
@@ -222,5 +222,5 @@ def test_diagrams_keep_to_the_grammar(block: Block) -> None:
 
 def test_the_brokers_limits_are_those_of_our_own_broker(tmp_path: Path) -> None:
     shown = next(block for block in all_blocks("text") if "max_packet_size" in block.text)
-    ours = _config(tmp_path, 1, persistence=True).splitlines()
+    ours = conf(tmp_path, [Listener(1, "acl", "accounts")], state=tmp_path).splitlines()
     assert set(shown.text.splitlines()) <= set(ours)

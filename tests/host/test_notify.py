@@ -29,6 +29,13 @@ def test_what_is_said_arrives(manager: socket.socket, tmp_path: Path) -> None:
     assert heard[2:] == ["WATCHDOG=1", "STOPPING=1"]
 
 
+def test_a_status_that_shows_already_is_not_said_again(manager: socket.socket, tmp_path: Path) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    for text in ("idle", "idle", "training", "idle"):
+        notifier.status(text)
+    assert [manager.recv(64) for _ in range(3)] == [b"STATUS=idle", b"STATUS=training", b"STATUS=idle"]
+
+
 def test_an_abstract_socket_is_understood() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("")

@@ -34,12 +34,19 @@ class Npz(_Table):
     path: Path = Path("x.npz")
 
 
+class Task(_Table):
+    file: Path
+    settings: dict[str, int | str] = Field(default_factory=dict)
+
+
 class Example(_Table):
     device: str
     broker: Broker
     data: Annotated[Csv | Npz, Field(discriminator="kind")] = Npz()
     tags: tuple[str, ...] = ()
     warm: bool = True
+    state: Path | None = None
+    tasks: dict[str, Task] = Field(default_factory=dict)
 
 
 GOOD = 'device = "pi"\n[broker]\nurl = "mqtt://file"\n'
@@ -95,6 +102,19 @@ def test_variables_of_other_programs_do_no_harm(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD, {}, {"MIDGE_CONFIG": "x", "BROKER__URL": "y"}) == load(tmp_path, GOOD)
 
 
+def test_relative_paths_in_a_file_count_from_its_folder(tmp_path: Path) -> None:
+    text = GOOD + '[data]\npath = "d.npz"\n[tasks.a]\nfile = "a.py"\n[tasks.b]\nfile = "/b.py"\n'
+    loaded = load(tmp_path, 'state = "s"\ntags = ["t"]\n' + text.replace("[data]", '[data]\nkind = "npz"'))
+    assert loaded.data == Npz(path=tmp_path / "d.npz")
+    assert (loaded.state, loaded.tags) == (tmp_path / "s", ("t",))
+    assert [task.file for task in loaded.tasks.values()] == [tmp_path / "a.py", Path("/b.py")]
+
+
+def test_relative_paths_from_elsewhere_stay_as_they_are(tmp_path: Path) -> None:
+    loaded = load(tmp_path, GOOD, {"state": "s"}, {"MIDGE_TASKS__A__FILE": "a.py"})
+    assert (loaded.state, loaded.tasks["a"].file) == (Path("s"), Path("a.py"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -106,7 +126,7 @@ def test_variables_of_other_programs_do_no_harm(tmp_path: Path) -> None:
         ),
         (
             "zzz = 1\n" + GOOD,
-            ["agent.toml: zzz: is not a setting; there are: broker, data, device, tags, warm"],
+            ["agent.toml: zzz: is not a setting; there are: broker, data, device, state, tags, tasks, warm"],
         ),
         (
             'device = "pi"\n[broker]\nurl = "mqtt://b"\nkeepalive_s = "often"\n',

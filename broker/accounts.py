@@ -1,0 +1,62 @@
+"""Mosquitto's file of accounts: a line for each user, with the hash of its password."""
+
+import base64
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from host.files import write_atomic
+
+# Mosquitto's own. Passwords that are made at random need no slow hash.
+ITERATIONS = 101
+
+
+def new_password() -> str:
+    """Make up a password of 192 random bits."""
+    return secrets.token_urlsafe(24)
+
+
+def update_accounts(path: Path, passwords: Mapping[str, str | None]) -> None:
+    """Give each user the password, or take away the account of one without; the others stay as they are.
+
+    The file is for its owner alone. The broker reads it when it starts, and after SIGHUP.
+    """
+    with _only_writer(path.parent):
+        lines = _lines(path) | {
+            user: None if password is None else f"{user}:{_hashed(password)}\n"
+            for user, password in passwords.items()
+        }
+        content = "".join(line for line in lines.values() if line is not None)
+        write_atomic(path, content.encode(), mode=0o600)
+
+
+def users(path: Path) -> list[str]:
+    """Who has an account, in the order of the file; nobody where there is none."""
+    return list(_lines(path))
+
+
+def _lines(path: Path) -> dict[str, str | None]:
+    if not path.exists():
+        return {}
+    return {line.partition(":")[0]: line for line in path.read_text().splitlines(keepends=True)}
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _hashed(password: str) -> str:
+    """Hash as mosquitto_passwd does (type 7): PBKDF2 with SHA-512."""
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
+    return f"$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

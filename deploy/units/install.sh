@@ -1,0 +1,224 @@
+#!/bin/sh
+# install.sh install|uninstall [--root DIR] [--dry-run] [--offline] [--purge]: put one service of midge in place on a
+# Debian machine, or take it away. What to install lies beside this script: `about`, the unit, wheels/ and files/.
+# Doing it twice changes nothing. --root writes below DIR and starts nothing; it needs no rights there.
+set -eu
+umask 022
+here=$(cd "$(dirname "$0")" && pwd)
+name='' unit='' folder='' command='' version='' settings='' extras='' packages=''
+# shellcheck disable=SC1091
+. "$here/about"
+
+# Not one of somebody's home, which the units' sandbox hides.
+python=/usr/bin/python3
+verb=${1:-} root='' dry='' offline='' purge='' changed=''
+[ $# -gt 0 ] && shift
+while [ $# -gt 0 ]; do
+    case $1 in
+    --root) root=$2 && shift ;;
+    --dry-run) dry=yes ;;
+    --offline) offline=yes ;;
+    --purge) purge=yes ;;
+    *) echo "install.sh: unknown option $1" >&2 && exit 2 ;;
+    esac
+    shift
+done
+units=$root/etc/systemd/system
+state=$root/var/lib/midge-$name
+
+fail() {
+    echo "install.sh: $*" >&2
+    exit 1
+}
+
+# Print what is done, and do it unless this is a rehearsal.
+act() {
+    echo "  $*"
+    changed=yes
+    [ -n "$dry" ] || "$@"
+}
+
+# put SOURCE TARGET MODE: have TARGET be a copy of SOURCE, whole or not at all.
+put() {
+    cmp -s "$1" "$2" && return
+    [ -d "$(dirname "$2")" ] || act mkdir -p "$(dirname "$2")"
+    # Somebody may have mended the old one by hand.
+    [ ! -e "$2" ] || [ "$1" = "$here/$unit" ] || act cp -p "$2" "$2.old"
+    act install -m "$3" "$1" "$2.new"
+    act mv "$2.new" "$2"
+}
+
+# systemd NAME ARGUMENT...: have the running systemd do something, if it is this machine that we install on.
+systemd() {
+    [ -z "$root" ] && [ -d /run/systemd/system ] || return 0
+    act systemctl "$@"
+}
+
+need_packages() {
+    [ -z "$root" ] || return 0
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' && continue
+        [ -z "$offline" ] || fail "the Debian package $package is missing, and --offline forbids to fetch it"
+        act env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$package"
+    done
+}
+
+# Pip without a package of its own: as a wheel that somebody brought along, or that Debian's Python has.
+find_pip() {
+    for pip in "$here"/wheels/pip-*.whl /usr/share/python-wheels/pip-*.whl \
+        "$($python -c 'import ensurepip, pathlib; print(pathlib.Path(ensurepip.__file__).parent)' 2>/dev/null)"/_bundled/pip-*.whl; do
+        [ ! -e "$pip" ] || return 0
+    done
+    need_packages python3-venv
+    [ -n "$root$dry" ] || find_pip
+}
+
+install_program() {
+    at=$root$folder/versions/$version
+    if [ ! -e "$at/.complete" ]; then
+        $python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "needs Python 3.11 or newer"
+        find_pip
+        act rm -rf "$at"
+        act mkdir -p "$root$folder/versions"
+        act $python -m venv --without-pip "$at"
+        from=''
+        [ -z "$offline" ] || from="--no-index --find-links $here/wheels"
+        # shellcheck disable=SC2086  words
+        act env PYTHONPATH="$pip" "$at/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+            --root-user-action=ignore $from "$(ls "$here"/wheels/midge-*.whl)$extras"
+        # After a power cut, a version without this mark is made again.
+        act sync
+        act touch "$at/.complete"
+    fi
+    if [ "$(readlink "$root$folder/current" || true)" != "versions/$version" ]; then
+        previous=$(readlink "$root$folder/current" || true)
+        act ln -sfn "versions/$version" "$root$folder/current.new"
+        act mv -T "$root$folder/current.new" "$root$folder/current"
+        forget_versions "$version" "${previous#versions/}"
+    fi
+    link=$root/usr/local/bin/$command
+    if [ "$(readlink "$link" || true)" != "$folder/current/bin/$command" ]; then
+        act mkdir -p "$root/usr/local/bin"
+        act ln -sfn "$folder/current/bin/$command" "$link"
+    fi
+}
+
+# forget_versions KEEP KEEP: one to go back to is enough.
+forget_versions() {
+    for old in "$root$folder"/versions/*; do
+        case ${old##*/} in
+        "$1" | "$2" | '*') ;;
+        *) act rm -rf "$old" ;;
+        esac
+    done
+}
+
+install_files() {
+    [ -d "$here/files" ] || return 0
+    (cd "$here/files" && find . -type f | sed 's|^\./||') | sort >"$here/listed"
+    while read -r file; do
+        mode=644
+        # As `midge init` and `midge enroll` name them; systemd hands them to the service.
+        case ${file##*/} in
+        *.key | password | token) mode=600 ;;
+        esac
+        case $file in
+        signing.key) install_signing_key ;;
+        *) put "$here/files/$file" "$root$settings/$file" "$mode" ;;
+        esac
+    done <"$here/listed"
+    [ "$name" != broker ] || own_broker_files
+}
+
+# The aggregator keeps it in its state, and may have got another one since.
+install_signing_key() {
+    [ ! -e "$state/signing.key" ] || return 0
+    [ -d "$state/" ] || act mkdir -m 700 -p "$state"
+    act install -m 600 "$here/files/signing.key" "$state/signing.key"
+    [ -n "$root$dry" ] || act chown --reference="$state/" "$state/signing.key"
+}
+
+# Mosquitto reads them itself, and again when it is told to.
+own_broker_files() {
+    [ -z "$root" ] || return 0
+    [ "$(stat -c %G "$settings" 2>/dev/null || true)" != mosquitto ] || [ -n "$changed" ] || return 0
+    act chgrp -R mosquitto "$settings"
+    act chmod -R u=rwX,g=rX,o= "$settings"
+}
+
+install_unit() {
+    put "$here/$unit" "$units/$unit" 644
+    newest=$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    [ "${newest:-0}" -lt 254 ] || put "$here/backoff.conf" "$units/$unit.d/backoff.conf" 644
+    systemd daemon-reload
+    wanted=$units/multi-user.target.wants/$unit
+    [ -L "$wanted" ] && return
+    act mkdir -p "$units/multi-user.target.wants"
+    act ln -sf "/etc/systemd/system/$unit" "$wanted"
+}
+
+start() {
+    if [ "$name" != broker ] && [ ! -e "$root$settings/$name.toml" ] && [ -z "$dry" ]; then
+        echo "$unit is in place and starts when there is $settings/$name.toml: systemctl start $unit"
+    elif [ -n "$changed" ]; then
+        systemd restart --no-block "$unit"
+    else
+        systemd start --no-block "$unit"
+    fi
+}
+
+install_all() {
+    # shellcheck disable=SC2086  words
+    need_packages $packages
+    if [ "$name" = broker ] && [ -z "$root" ] && systemctl -q is-enabled mosquitto.service 2>/dev/null; then
+        [ -z "$(find /etc/mosquitto/conf.d -name '*.conf' 2>/dev/null)" ] ||
+            fail "this machine has a Mosquitto of its own, with settings in /etc/mosquitto/conf.d: use that one" \
+                "(midge acl), or turn it off first (systemctl disable --now mosquitto)"
+        systemd disable --now mosquitto.service
+    fi
+    [ -z "$folder" ] || install_program
+    install_files
+    install_unit
+    start
+    [ -n "$changed" ] || echo "  nothing to do"
+}
+
+uninstall_all() {
+    if [ -e "$units/$unit" ]; then
+        systemd disable --now "$unit"
+        act rm -rf "$units/$unit" "$units/$unit.d" "$units/multi-user.target.wants/$unit"
+        systemd daemon-reload
+    fi
+    if [ -n "$folder" ]; then
+        [ ! -e "$root$folder" ] || act rm -rf "$root$folder"
+        [ ! -L "$root/usr/local/bin/$command" ] || act rm "$root/usr/local/bin/$command"
+    fi
+    if [ -z "$purge" ]; then
+        for kept in "$root$settings" "$state"; do
+            [ ! -e "$kept" ] || echo "  kept: $kept (--purge removes it)"
+        done
+        return
+    fi
+    purge_settings
+    for gone in "$state" "$root/var/lib/private/midge-$name"; do
+        [ ! -e "$gone" ] && [ ! -L "$gone" ] || act rm -rf "$gone"
+    done
+}
+
+# The agent's lie beside the folders of the other services.
+purge_settings() {
+    if [ "$name" = agent ]; then
+        for file in agent.toml ca.crt device.crt device.key token password; do
+            [ ! -e "$root$settings/$file" ] || act rm -f "$root$settings/$file" "$root$settings/$file.old"
+        done
+    elif [ -e "$root$settings" ]; then
+        act rm -rf "$root$settings"
+    fi
+}
+
+[ -n "$root" ] || [ -n "$dry" ] || [ "$(id -u)" -eq 0 ] || fail "only root may do this; with --root DIR it is tried in a folder"
+case $verb in
+install) install_all ;;
+uninstall) uninstall_all ;;
+*) fail "first word: install or uninstall" ;;
+esac

@@ -1,0 +1,168 @@
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.verification import PolicyBuilder, Store
+
+from broker.topics import Role
+from deploy.pki.authority import START, Authority
+from host.certificates import belongs, common_name, new_key, not_after, private_key, request, serial
+from host.errors import ConfigError, DataError
+
+NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority.create(tmp_path / "pki", "lab", lambda: NOW)
+
+
+def device(authority: Authority, name: str = "pi-1", *, days: float = 100) -> bytes:
+    return authority.sign(name, Role.DEVICE, request(new_key(), name), days=days)
+
+
+def openssl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("openssl")
+    assert program is not None, "these tests need openssl"
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def verify(folder: Path, leaf: bytes, purpose: str, when: datetime) -> str:
+    """What openssl says of a certificate with the list of revoked ones, as the broker checks it."""
+    (folder / "leaf").write_bytes(leaf)
+    given = ("-CAfile", f"{folder}/root.crt", "-untrusted", f"{folder}/leaf", "-CRLfile", f"{folder}/crl.pem")
+    asked = ("-x509_strict", "-crl_check", "-purpose", purpose, "-attime", str(int(when.timestamp())))
+    done = openssl("verify", *given, *asked, f"{folder}/leaf")
+    return (done.stdout + done.stderr).strip()
+
+
+def test_a_certificate_is_for_the_key_and_name_given_and_for_clients(
+    authority: Authority, tmp_path: Path
+) -> None:
+    key = new_key()
+    issued = authority.sign("pi-1", Role.DEVICE, request(key, "aggregator"), days=100)
+    assert belongs(issued, key)
+    assert common_name(issued) == "pi-1"
+    assert not_after(issued) == NOW + timedelta(days=100)
+    assert verify(tmp_path / "pki", issued, "sslclient", NOW).endswith("OK")
+    assert "unsuitable certificate purpose" in verify(tmp_path / "pki", issued, "sslserver", NOW)
+
+
+def test_a_broker_is_certified_for_its_names_and_addresses_and_no_client(
+    authority: Authority, tmp_path: Path
+) -> None:
+    names = ["broker.example", "192.0.2.7", "2001:db8::7"]
+    issued = authority.issue_server(names, private_key(new_key()).public_key())
+    leaf, *chain = x509.load_pem_x509_certificates(issued)
+    store = Store([x509.load_pem_x509_certificate(authority.root)])
+    policy = PolicyBuilder().store(store).time(NOW)
+    policy.build_server_verifier(x509.DNSName("broker.example")).verify(leaf, chain)
+    alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = alternatives.get_values_for_type(x509.IPAddress)
+    assert [str(address) for address in addresses] == ["192.0.2.7", "2001:db8::7"]
+    assert "unsuitable certificate purpose" in verify(tmp_path / "pki", issued, "sslclient", NOW)
+
+
+def test_a_clock_that_was_never_set_stops_nobody(authority: Authority, tmp_path: Path) -> None:
+    broker = authority.issue_server(["broker.example"], private_key(new_key()).public_key())
+    for when in (START, START + timedelta(days=1)):
+        assert verify(tmp_path / "pki", broker, "sslserver", when).endswith("OK")
+        assert verify(tmp_path / "pki", device(authority), "sslclient", when).endswith("OK")
+
+
+def test_a_certificate_ends(authority: Authority, tmp_path: Path) -> None:
+    issued = device(authority, days=1)
+    assert "certificate has expired" in verify(tmp_path / "pki", issued, "sslclient", NOW + timedelta(days=2))
+
+
+def test_no_certificate_outlives_its_issuer(authority: Authority) -> None:
+    assert not_after(device(authority, days=30_000)) == not_after(authority.intermediate)
+
+
+def test_a_revoked_certificate_is_refused_and_others_are_not(authority: Authority, tmp_path: Path) -> None:
+    stolen, replaced, other = device(authority), device(authority), device(authority, "pi-2")
+    revoked = authority.revoke("pi-1")
+    assert [row.serial for row in revoked] == [serial(stolen), serial(replaced)]
+    for leaf in (stolen, replaced):
+        assert "certificate revoked" in verify(tmp_path / "pki", leaf, "sslclient", NOW)
+    assert verify(tmp_path / "pki", other, "sslclient", NOW).endswith("OK")
+
+
+def test_one_certificate_of_several_is_revoked_by_its_serial_number(
+    authority: Authority, tmp_path: Path
+) -> None:
+    old, new = device(authority), device(authority)
+    authority.revoke(serial(old))
+    assert "certificate revoked" in verify(tmp_path / "pki", old, "sslclient", NOW)
+    assert verify(tmp_path / "pki", new, "sslclient", NOW).endswith("OK")
+
+
+def test_a_replacement_after_revocation_is_good(authority: Authority, tmp_path: Path) -> None:
+    device(authority)
+    authority.revoke("pi-1")
+    assert authority.revoke("pi-1") == []
+    assert verify(tmp_path / "pki", device(authority), "sslclient", NOW).endswith("OK")
+
+
+def test_what_was_never_issued_cannot_be_revoked(authority: Authority) -> None:
+    with pytest.raises(DataError, match="'pi-9' was ever issued"):
+        authority.revoke("pi-9")
+
+
+def test_the_list_is_good_for_ten_years_without_being_renewed(authority: Authority, tmp_path: Path) -> None:
+    issued = device(authority, days=5000)
+    assert verify(tmp_path / "pki", issued, "sslclient", NOW + timedelta(days=3640)).endswith("OK")
+
+
+def test_no_name_passes_from_one_role_to_another(authority: Authority) -> None:
+    key = private_key(new_key()).public_key()
+    for name in ("aggregator", "registrar", "enrolment", "broker"):
+        with pytest.raises(ConfigError, match="is the name of a role"):
+            authority.issue(name, Role.DEVICE, key)
+    authority.issue("anna", Role.OPERATOR, key)
+    with pytest.raises(ConfigError, match="certificate of role operator"):
+        authority.issue("anna", Role.DEVICE, key)
+    authority.issue("pi-1", Role.DEVICE, key)
+    with pytest.raises(ConfigError, match="certificate of role device"):
+        authority.issue("pi-1", Role.OPERATOR, key)
+
+
+def test_signing_needs_no_root_key_and_the_register_stays(authority: Authority, tmp_path: Path) -> None:
+    first = device(authority)
+    (tmp_path / "pki/root.key").unlink()
+    again = Authority.load(tmp_path / "pki", lambda: NOW)
+    second = device(again, "pi-2")
+    rows = [(row.serial, row.name, row.role, row.not_after) for row in again.register.all()]
+    assert rows == [
+        (serial(first), "pi-1", "device", not_after(first)),
+        (serial(second), "pi-2", "device", not_after(second)),
+    ]
+
+
+def test_keys_are_for_their_owner_alone(authority: Authority, tmp_path: Path) -> None:
+    assert authority.root
+    for name in ("root.key", "intermediate.key"):
+        assert (tmp_path / "pki" / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_an_authority_is_never_made_twice(authority: Authority, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"root\.key is there already"):
+        Authority.create(tmp_path / "pki", "lab")
+    assert authority.root == (tmp_path / "pki/root.crt").read_bytes()
+
+
+def test_a_missing_or_foreign_file_is_told(authority: Authority, tmp_path: Path) -> None:
+    folder = tmp_path / "pki"
+    (folder / "intermediate.key").write_bytes(new_key())
+    with pytest.raises(ConfigError, match=r"intermediate\.crt is not for intermediate\.key"):
+        Authority.load(folder)
+    (folder / "intermediate.crt").write_bytes(b"")
+    with pytest.raises(ConfigError, match="it is no certificate"):
+        Authority.load(folder)
+    (folder / "intermediate.key").unlink()
+    with pytest.raises(ConfigError, match=r"intermediate\.key cannot be read"):
+        Authority.load(folder)
+    assert authority.intermediate

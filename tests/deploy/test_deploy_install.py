@@ -1,0 +1,251 @@
+"""Services put in place and taken away again, in a folder instead of a whole machine, here and over ssh."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.units.catalogue import SERVICES
+from deploy.units.payload import write_payload
+from deploy.units.placing import Place
+from host.errors import ConfigError
+from tests.deploy.sshd import Sshd, find_sshd
+
+KEY = "-----BEGIN PRIVATE KEY-----\nnot a real one\n"
+UNITS = "etc/systemd/system"
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        not Path("/etc/debian_version").exists(), reason="installs on Debian and what descends from it"
+    ),
+]
+
+
+def midge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "deploy.command.entry", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def done(*arguments: str | Path) -> str:
+    ended = midge(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def files(root: Path) -> dict[str, str]:
+    """All below a folder that is no program, with its mode."""
+    found = (path for path in root.rglob("*") if "opt" not in path.relative_to(root).parts)
+    return {
+        str(path.relative_to(root)): oct(path.lstat().st_mode & 0o777)
+        for path in found
+        if path.is_file() or path.is_symlink()
+    }
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "pi-1"
+    folder.mkdir()
+    (folder / "agent.toml").write_text('device = "pi-1"\n')
+    (folder / "ca.crt").write_text("public\n")
+    (folder / "device.key").write_text(KEY)
+    (folder / "notes.txt").write_text("not for the device\n")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Of a federation; only the settings matter here."""
+    folder = tmp_path / "home"
+    (folder / "aggregator").mkdir(parents=True)
+    (folder / "aggregator/aggregator.toml").write_text('folder = "."\n')
+    (folder / "aggregator/signing.key").write_text(KEY)
+    (folder / "aggregator/password").write_text("secret")
+    (folder / "aggregator/ledger.sqlite").write_text("state")
+    return folder
+
+
+@pytest.fixture
+def placed(tmp_path: Path, bundle: Path) -> Path:
+    """A root in which the agent is, but for its program: that takes half a minute to install."""
+    root = tmp_path / "root"
+    with_program(root, "agent")
+    done("install", "agent", "--bundle", bundle, "--root", root)
+    return root
+
+
+def with_program(root: Path, name: str) -> None:
+    """Have the version that would be installed be there already."""
+    folder = root.parent / f"payload-{name}"
+    folder.mkdir()
+    write_payload(SERVICES[name], folder, {})
+    about = dict(line.split("=", 1) for line in (folder / "about").read_text().splitlines())
+    version = root / SERVICES[name].folder[1:] / "versions" / about["version"]
+    (version / "bin").mkdir(parents=True)
+    (version / ".complete").touch()
+
+
+def test_an_agent_is_installed_with_its_program(tmp_path: Path, bundle: Path) -> None:
+    root = tmp_path / "root"
+    done("install", "agent", "--bundle", bundle, "--root", root)
+    agent = root / "opt/midge/current/bin/midge-agent"
+    told = subprocess.run([agent, "--version"], capture_output=True, text=True, cwd="/", check=True)
+    assert told.stdout.startswith("midge ")
+    # It is a whole program of its own: nothing of this tree is used.
+    where = "import edge_agent; print(edge_agent.__file__)"
+    found = subprocess.run([agent.with_name("python"), "-P", "-c", where], env={}, cwd="/", capture_output=True, text=True, check=True)
+    assert found.stdout.startswith(str(root)), found.stdout
+    assert done("install", "agent", "--bundle", bundle, "--root", root) == "  nothing to do\n"
+
+
+def test_files_lie_where_the_unit_looks_and_secrets_are_for_root(placed: Path) -> None:
+    assert files(placed) == {
+        "etc/midge/agent.toml": "0o644",
+        "etc/midge/ca.crt": "0o644",
+        "etc/midge/device.key": "0o600",
+        f"{UNITS}/midge-agent.service": "0o644",
+        f"{UNITS}/multi-user.target.wants/midge-agent.service": "0o777",
+        "usr/local/bin/midge-agent": "0o777",
+        **({f"{UNITS}/midge-agent.service.d/backoff.conf": "0o644"} if systemd_is_new() else {}),
+    }
+    assert (placed / "opt/midge/current").readlink().parts[0] == "versions"
+
+
+def systemd_is_new() -> bool:
+    told = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)
+    return int(told.stdout.split()[1]) >= 254
+
+
+def test_doing_it_twice_changes_nothing(placed: Path, bundle: Path) -> None:
+    again = done("install", "agent", "--bundle", bundle, "--root", placed)
+    assert again == "  nothing to do\n"
+
+
+def test_a_rehearsal_says_what_would_be_done_and_writes_nothing(tmp_path: Path, bundle: Path) -> None:
+    root = tmp_path / "root"
+    told = done("install", "agent", "--bundle", bundle, "--root", root, "--dry-run")
+    assert f"  install -m 600" in told
+    assert "-m venv" in told
+    assert not root.exists()
+
+
+def test_settings_that_were_mended_by_hand_are_kept_beside_the_new_ones(placed: Path, bundle: Path) -> None:
+    (placed / "etc/midge/agent.toml").write_text("by hand\n")
+    done("install", "agent", "--root", placed)
+    assert (placed / "etc/midge/agent.toml").read_text() == "by hand\n"
+    done("install", "agent", "--bundle", bundle, "--root", placed)
+    assert (placed / "etc/midge/agent.toml").read_text() == 'device = "pi-1"\n'
+    assert (placed / "etc/midge/agent.toml.old").read_text() == "by hand\n"
+
+
+def test_the_version_before_is_kept_and_older_ones_go(placed: Path) -> None:
+    versions, current = placed / "opt/midge/versions", placed / "opt/midge/current"
+    newest = current.readlink().name
+    for old in ("0.0.1-aaaaaaaa", "0.0.2-bbbbbbbb"):
+        (versions / old).mkdir()
+    current.unlink()
+    current.symlink_to("versions/0.0.2-bbbbbbbb")
+    done("install", "agent", "--root", placed)
+    assert current.readlink().name == newest
+    assert {path.name for path in versions.iterdir()} == {newest, "0.0.2-bbbbbbbb"}
+
+
+def test_what_a_power_cut_left_half_installed_is_made_anew(placed: Path) -> None:
+    (placed / "opt/midge/current").resolve().joinpath(".complete").unlink()
+    told = done("install", "agent", "--root", placed, "--dry-run")
+    assert "rm -rf" in told
+    assert "-m venv" in told
+
+
+def test_uninstalling_leaves_settings_and_state_until_they_are_purged(placed: Path) -> None:
+    state = placed / "var/lib/midge-agent/state.json"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    (placed / "etc/midge/aggregator").mkdir()
+    (placed / "etc/midge/aggregator/aggregator.toml").touch()
+    done("uninstall", "agent", "--root", placed)
+    assert not (placed / "opt/midge").exists()
+    assert files(placed).keys() == {
+        "etc/midge/agent.toml",
+        "etc/midge/ca.crt",
+        "etc/midge/device.key",
+        "etc/midge/aggregator/aggregator.toml",
+        "var/lib/midge-agent/state.json",
+    }
+    done("uninstall", "agent", "--root", placed, "--purge")
+    assert files(placed).keys() == {"etc/midge/aggregator/aggregator.toml"}
+
+
+def test_the_aggregator_gets_its_settings_and_not_its_state(tmp_path: Path, home: Path) -> None:
+    root = tmp_path / "root"
+    with_program(root, "aggregator")
+    done("install", "aggregator", "--home", home, "--root", root)
+    found = files(root)
+    assert found["etc/midge/aggregator/password"] == "0o600"
+    assert found["var/lib/midge-aggregator/signing.key"] == "0o600"
+    assert "etc/midge/aggregator/signing.key" not in found
+    assert not any("ledger" in name for name in found)
+    # It may have been replaced by a newer one since.
+    (root / "var/lib/midge-aggregator/signing.key").write_text("rotated")
+    assert done("install", "aggregator", "--home", home, "--root", root) == "  nothing to do\n"
+    assert (root / "var/lib/midge-aggregator/signing.key").read_text() == "rotated"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("agent", "--home", "."), "--bundle"),
+        (("aggregator", "--bundle", "."), "--home"),
+        (("agent", "--bundle", "/nowhere"), "agent.toml"),
+        (("agent", "--wheelhouse", "/nowhere"), "no wheelhouse"),
+    ],
+    ids=["home-of-an-agent", "bundle-of-an-aggregator", "no-bundle", "no-wheelhouse"],
+)
+def test_what_does_not_fit_is_a_wrong_setting(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    refused = midge("install", *arguments, "--root", tmp_path / "root")
+    assert refused.returncode == 78
+    assert words in refused.stderr
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=true", "pi; rm -rf /", "pi$(id)"])
+def test_a_machine_s_name_is_no_command(host: str) -> None:
+    with pytest.raises(ConfigError, match="USER@MACHINE"):
+        Place(host)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    if find_sshd() is None:
+        pytest.skip("no sshd: sh tests/deploy/sshd.sh build/sshd")
+    with Sshd(tmp_path / "sshd") as server:
+        yield server
+
+
+def test_over_ssh_it_is_the_same_and_no_key_stays_behind(
+    tmp_path: Path, bundle: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for root in (here, there):
+        with_program(root, "agent")
+        (tmp_path / "payload-agent").rename(tmp_path / f"payload-{root.name}")
+    place = ("--host", f"{sshd.user}@pi-1", "--ssh", sshd.ssh, "--root", there)
+    done("install", "agent", "--bundle", bundle, *place, "--dry-run")
+    assert not (there / "etc").exists()
+    done("install", "agent", "--bundle", bundle, *place)
+    done("install", "agent", "--bundle", bundle, "--root", here)
+    assert files(there) == files(here) != {}
+    assert done("install", "agent", "--bundle", bundle, *place) == "  nothing to do\n"
+    done("uninstall", "agent", "--purge", *place)
+    assert files(there) == {}
+    assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob("midge.??????"))  # noqa: S108 - where mktemp makes it
+
+
+def test_a_machine_that_ssh_does_not_reach_is_named(tmp_path: Path, sshd: Sshd) -> None:
+    refused = midge("install", "broker", "--host", "nobody@pi-1", "--ssh", sshd.ssh, "--root", tmp_path / "root")
+    assert refused.returncode == 1
+    assert "nobody@pi-1 did not take the files" in refused.stderr
