@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, export, flash, install, remote, results, simulate
+from deploy.command import demo, enroll, export, flash, init, install, remote, results, simulate
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -49,8 +49,10 @@ def _midge(
 
 
 demo.add_to(app)
+enroll.add_to(app)
 export.add_to(app)
 flash.add_to(app)
+init.add_to(app)
 install.add_to(app)
 remote.add_to(app)
 results.add_to(app)

@@ -1,0 +1,151 @@
+"""Make a federation's home, or what is missing of it; what is there stays as it is."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from aggregator.run_settings import RunSettings
+from aggregator.settings import SIGNING_KEY, AggregatorSettings, TaskSettings
+from broker.accounts import new_password, update_accounts, users
+from broker.acl import acl, role_acl
+from broker.conf import Listener, conf
+from broker.signing import Signer
+from broker.topics import Role
+from deploy.command.options import OperatorSettings
+from deploy.home.federation import FederationSettings
+from deploy.home.home import FEDERATION, LOCAL_ROLES, PASSWORD, Home
+from deploy.home.starter import example, starter
+from deploy.pki.authority import CRL, ROOT, Authority
+from host.certificates import new_key, private_key
+from host.errors import ConfigError
+from host.files import write_atomic, write_secret
+from host.settings import load_settings
+
+# Beside those of federation.toml: what is on the broker's machine checks its certificate, too.
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
+# Whoever has no token leaves at once; those that stay waiting shall not use up the broker's sockets.
+MAX_ENROLLING = 200
+
+
+def create(folder: Path, given: Mapping[str, object]) -> Home:
+    """Begin a home with settings of federation.toml, or open it; raises ConfigError where it has others."""
+    root = folder.absolute()
+    if not (root / FEDERATION).exists():
+        if "hosts" not in given:
+            raise ConfigError("how do devices reach the broker? give --host, a host name or an address")
+        settings = load_settings(FederationSettings, None, given, {})
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(root / FEDERATION, starter(settings, "A federation of midge.").encode())
+    home = Home.open(root)
+    if load_settings(FederationSettings, root / FEDERATION, given, {}) != home.federation:
+        raise ConfigError(f"{root / FEDERATION} says otherwise: leave out the options, or change that file")
+    return home
+
+
+def complete(home: Home) -> list[Path]:
+    """Make what is missing, and return it: keys, certificates, accounts and settings files."""
+    made = []
+    for path, make in _parts(home).items():
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make(path)
+            made.append(path)
+    _open_accounts(home)
+    return made
+
+
+def broker_conf(home: Home, folder: Path, state: Path) -> str:
+    """Mosquitto's settings for the home's broker, with its files in `folder`; both paths absolute."""
+    ports = home.federation.ports
+    listeners = (
+        Listener(ports.devices, "acl"),
+        Listener(ports.enrolment, "enrolment.acl", "tokens", max_connections=MAX_ENROLLING),
+        Listener(ports.viewers, "viewers.acl", "viewers"),
+        # Commands of one operator run side by side, and whoever revokes a device takes its connection over.
+        Listener(ports.local, "acl", "accounts", loopback=True, tls=False, name_is_client_id=False),
+    )
+    return conf(folder, listeners, state=state)
+
+
+def broker_texts(home: Home, folder: Path, state: Path) -> dict[str, str]:
+    """The broker's generated files by name, as this version writes them."""
+    return {
+        "mosquitto.conf": broker_conf(home, folder, state),
+        "acl": acl(home.topics, {role.value: role for role in LOCAL_ROLES}),
+        "enrolment.acl": role_acl(home.topics, Role.ENROLMENT),
+        "viewers.acl": role_acl(home.topics, Role.MONITOR),
+    }
+
+
+def outdated(home: Home) -> list[Path]:
+    """The broker's generated files that are there and that this version would write otherwise."""
+    texts = broker_texts(home, home.broker, home.broker / "state")
+    return [
+        path
+        for name, text in texts.items()
+        if (path := home.broker / name).exists() and path.read_text() != text
+    ]
+
+
+def _parts(home: Home) -> Mapping[Path, Callable[[Path], object]]:
+    """Each file with what makes it, after those that it needs."""
+    broker, aggregator = home.broker, home.of(Role.AGGREGATOR)
+    texts = broker_texts(home, broker, broker / "state")
+    return {
+        home.pki / ROOT: lambda path: Authority.create(path.parent, home.federation.name),
+        broker / "ca.crt": lambda path: shutil.copyfile(home.pki / ROOT, path),
+        broker / "crl.pem": lambda path: shutil.copyfile(home.pki / CRL, path),
+        broker / "broker.key": lambda path: write_secret(path, new_key()),
+        broker / "broker.crt": lambda path: write_atomic(path, _broker_certificate(home)),
+        broker / "state": lambda path: path.mkdir(mode=0o700),
+        **{broker / name: _writing(text) for name, text in texts.items()},
+        **{
+            broker / name: lambda path: update_accounts(path, {})
+            for name in ("accounts", "viewers", "tokens")
+        },
+        **{home.of(role) / PASSWORD: _make_password for role in LOCAL_ROLES},
+        aggregator / SIGNING_KEY: Signer,
+        aggregator / "aggregator.toml": _writing(_aggregator_toml(home)),
+        **{
+            home.of(role) / f"{role}.toml": _writing(_operator_toml(home, role))
+            for role in (Role.OPERATOR, Role.MONITOR)
+        },
+    }
+
+
+def _writing(text: str) -> Callable[[Path], object]:
+    return lambda path: write_atomic(path, text.encode())
+
+
+def _make_password(path: Path) -> None:
+    write_secret(path, new_password().encode())
+
+
+def _broker_certificate(home: Home) -> bytes:
+    names = dict.fromkeys((*home.federation.hosts, *LOCAL_HOSTS))
+    key = private_key((home.broker / "broker.key").read_bytes())
+    return home.authority().issue_server(tuple(names), key.public_key())
+
+
+def _open_accounts(home: Home) -> None:
+    """Give each role its account, where it has none yet."""
+    for name, roles in {"accounts": LOCAL_ROLES, "viewers": (Role.MONITOR,)}.items():
+        there = users(home.broker / name)
+        missing = {role.value: (home.of(role) / PASSWORD).read_text() for role in roles if role not in there}
+        if missing:
+            update_accounts(home.broker / name, missing)
+
+
+def _aggregator_toml(home: Home) -> str:
+    settings = AggregatorSettings(folder=Path(), broker=home.local_broker(Role.AGGREGATOR))
+    task = example("tasks.digits", TaskSettings(file=Path("digits.py")))
+    return (
+        starter(settings, "The aggregator of this federation.")
+        + task
+        + example("tasks.digits.settings", RunSettings())
+    )
+
+
+def _operator_toml(home: Home, role: Role) -> str:
+    settings = OperatorSettings(broker=home.local_broker(role))
+    return starter(settings, f"How the account {role} reaches the broker, from the broker's machine.")
