@@ -92,6 +92,7 @@ class Session:
         self._subscriptions = tuple(subscriptions)
         self._open: tuple[Client, _Link] | None = None
         self._refusals = 0
+        self._changes_over = False
         self._stopping = threading.Event()
         self._stop_by = float("inf")
         self._thread = threading.Thread(target=self._supervise, name=f"session {name}", daemon=True)
@@ -107,6 +108,14 @@ class Session:
         self._settings.password()
         client_context(self._settings)
         self._thread.start()
+
+    def use(self, settings: BrokerSettings) -> None:
+        """Connect with other settings from now on, and at once if connected."""
+        self._settings = settings
+        current = self._open
+        if current is not None and current[1].accepted:
+            self._changes_over = True
+            current[0].disconnect()
 
     def stop(self, farewell: Will | None = None) -> None:
         """Publish `farewell`, wait shortly until the broker has it, disconnect without a will, end.
@@ -166,6 +175,9 @@ class Session:
             if self._stopping.is_set():
                 return
             attempt = 1 if accepted and time.monotonic() - began > HELD_S else attempt + 1
+            if self._changes_over:
+                self._changes_over = False
+                continue
             spread_s = self._spread_s if accepted else 0.0
             if self._stopping.wait(draw_pause_s(self._settings, attempt, spread_s)):
                 return

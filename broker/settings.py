@@ -73,7 +73,7 @@ class BrokerSettings(BaseModel):
     @field_validator("url")
     @classmethod
     def _readable(cls, url: str) -> str:
-        _endpoint(url)
+        read_endpoint(url)
         return url
 
     @model_validator(mode="after")
@@ -93,12 +93,18 @@ class BrokerSettings(BaseModel):
     @property
     def endpoint(self) -> Endpoint:
         """The parts of the URL, with default ports filled in."""
-        return _endpoint(self.url)
+        return read_endpoint(self.url)
 
     @property
     def topics(self) -> Topics:
         """The topics of this federation."""
         return Topics(self.federation, self.prefix)
+
+    def at(self, url: str, username: str, password_file: Path) -> "BrokerSettings":
+        """The same broker by another listener and account, and without a certificate of ours."""
+        ours = dict.fromkeys(("certificate_file", "key_file", "client_id"))
+        account = {"url": url, "username": username, "password_file": password_file}
+        return self.model_copy(update={**ours, **account})
 
     def password(self) -> str | None:
         """Read the password; raises ConfigError when its file is unreadable or empty."""
@@ -117,7 +123,8 @@ class BrokerSettings(BaseModel):
         return password
 
 
-def _endpoint(url: str) -> Endpoint:
+def read_endpoint(url: str) -> Endpoint:
+    """Take a broker's URL apart; raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS:
         raise ValueError(f"broker url {url!r} must begin with mqtt://, mqtts://, ws:// or wss://")

@@ -126,21 +126,21 @@ RENEW = Branch(
     "devices/{device}/renew",
     DEVICE,
     (REGISTRAR,),
-    "a certificate request",
+    "RenewalRequest",
     "before the device's certificate expires",
 )
 RENEWED = Branch(
-    "devices/{device}/renewed", REGISTRAR, (DEVICE,), "a certificate", "the new one, or why there is none"
+    "devices/{device}/renewed", REGISTRAR, (DEVICE,), "Issued or Refusal", "the new one, or why there is none"
 )
 ENROL_REQUEST = Branch(
     "enrol/{token}/request",
     ENROLMENT,
     (REGISTRAR,),
-    "a certificate request",
-    "by whoever holds the token; the level is derived from it",
+    "EnrolmentRequest",
+    "by whoever holds the token of this id",
 )
 ENROL_REPLY = Branch(
-    "enrol/{token}/reply", REGISTRAR, (ENROLMENT,), "a certificate", "the first one, or why there is none"
+    "enrol/{token}/reply", REGISTRAR, (ENROLMENT,), "Issued or Refusal", "the first one, or why there is none"
 )
 CONTROL_REQUEST = Branch(
     "control/{user}/request", OPERATOR, (AGGREGATOR,), "Request", "an operator's command"

@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from host.command_line import declare_settings, read_settings, run_command
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> ExitCode:
     # Imported by the verb: --help is for machines where the rest may be broken.
+    from edge_agent.enrolling import enrol  # noqa: PLC0415
     from edge_agent.profile import birth  # noqa: PLC0415
     from edge_agent.service import Service  # noqa: PLC0415
     from edge_agent.settings import AgentSettings  # noqa: PLC0415
@@ -41,14 +43,23 @@ def _run(given: argparse.Namespace) -> ExitCode:
 
     settings = read_settings(AgentSettings, given)
     store = Store(settings.state_folder)
-    log.info("looking at the data in %s", settings.data.path)
+    notifier, stopping = Notifier(os.environ), threading.Event()
     try:
-        service = Service(settings, store, birth(settings), Notifier(os.environ))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda got, _frame: service.stop(signal.Signals(got).name))
+        _on_signals(lambda _name: stopping.set())
+        enrol(settings, notifier, stopping)
+        if stopping.is_set():
+            return ExitCode.OK
+        log.info("looking at the data in %s", settings.data.path)
+        service = Service(settings, store, birth(settings), notifier)
+        _on_signals(service.stop)
         return service.run()
     finally:
         store.close()
+
+
+def _on_signals(stop: Callable[[str], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda got, _frame: stop(signal.Signals(got).name))
 
 
 def _check(given: argparse.Namespace) -> ExitCode:

@@ -17,8 +17,10 @@ from edge_agent import effects, events
 from edge_agent.conditions import find_hindrance
 from edge_agent.disk import Disk
 from edge_agent.downloads import Downloads
+from edge_agent.identity import Identity
 from edge_agent.lifecycle import Lifecycle
 from edge_agent.reading import read_message
+from edge_agent.renewing import Renewing
 from edge_agent.settings import AgentSettings
 from edge_agent.snapshot import Snapshot
 from edge_agent.store import Store
@@ -67,10 +69,12 @@ class Service:
         self._notifier = notifier
         self._topics = settings.broker.topics
         self._inbox: Inbox[Happening] = Inbox(INBOX_LIMIT)
+        self._identity = Identity(settings.state_folder, settings.broker)
         self._session = self._new_session()
         self._core = self._new_core(store.load())
         self._downloads = Downloads(store, self._session, self._topics)
         self._uploads = Uploads(store, self._session, self._topics, settings.device)
+        self._renewing = Renewing(self._identity, self._session, self._topics, settings.device)
         self._trainer = Trainer(settings, store, self._hear_trainer, trainer_module)
         self._connection: str | None = None
         self._link = f"connecting to {settings.broker.url}"
@@ -116,7 +120,7 @@ class Service:
     def _new_session(self) -> Session:
         device = self._settings.device
         return Session(
-            self._settings.broker,
+            self._identity.broker,
             device,
             self._hear,
             will=self._death,
@@ -128,7 +132,9 @@ class Service:
         return Lifecycle(self._settings.device, self._birth, SystemRandom(), snapshot)
 
     def _heard_topics(self) -> list[str]:
-        branches = (topics.FEDERATION, topics.ROUND, topics.INBOX, topics.PRESENCE)
+        branches = [topics.FEDERATION, topics.ROUND, topics.INBOX, topics.PRESENCE]
+        if self._identity.record.current is not None:
+            branches.append(topics.RENEWED)
         return [self._topics.filter(branch, device=self._settings.device) for branch in branches]
 
     def _hear(self, event: broker_events.SessionEvent) -> None:
@@ -150,6 +156,7 @@ class Service:
             self._core.next_deadline(),
             self._downloads.next_deadline(),
             self._trainer.next_deadline(),
+            self._renewing.next_deadline(),
             self._vitals_at,
             self._watchdog_at if self._notifier.watchdog_s else None,
         )
@@ -157,6 +164,7 @@ class Service:
 
     def _fire(self, now: float) -> None:
         self._downloads.fire(now)
+        self._renewing.fire(now)
         outcome = self._trainer.fire(now)
         if outcome is not None:
             self._tell(outcome)
@@ -217,6 +225,7 @@ class Service:
         self._connection, self._unreachable = happening.connection, 0
         self._link = "connected"
         self._downloads.connected(time.monotonic())
+        self._renewing.connected()
         self._tell(events.Connected(happening.connection))
 
     @_on.register
@@ -228,6 +237,7 @@ class Service:
         log.warning("disconnected: %s", happening.reason)
         self._connection = None
         self._link = f"disconnected: {happening.reason}"
+        self._renewing.disconnected()
         self._uploads.stop()
         self._tell(events.Disconnected())
 
@@ -245,6 +255,8 @@ class Service:
         broker, why = self._settings.broker, advised(happening.reason)
         log.warning("%s refuses us, %d times in a row: %s", broker.url, happening.in_a_row, why)
         self._link = f"refused by the broker: {why}"
+        if self._renewing.refused():
+            return
         if happening.in_a_row >= broker.refusals_before_exit:
             log.error("giving up: check username, password_file and certificates of [broker]")
             self._exit = ExitCode.REFUSED_CREDENTIALS
@@ -275,6 +287,9 @@ class Service:
 
     def _read(self, address: topics.Address, message: broker_events.Received) -> list[events.Event]:
         """Make events of a message; raises WireError."""
+        if address.branch is topics.RENEWED:
+            self._renewing.answered(message.payload)
+            return []
         if address.branch is topics.BLOB_CHUNK:
             digest, index = address.fields["digest"], int(address.fields["index"])
             return [*self._downloads.chunk(digest, index, message.payload, time.monotonic())]

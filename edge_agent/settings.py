@@ -6,12 +6,31 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from broker.names import ID_PATTERN, RESERVED_IDS, PublicKey
-from broker.settings import BrokerSettings
+from broker.settings import BrokerSettings, read_endpoint
 from edge_agent.data.settings import DataSettings
 from edge_agent.hours import Span
 
 DEFAULT_STATE_FOLDER = Path("/var/lib/midge-agent")
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class EnrolmentSettings(BaseModel):
+    """Where a device without a certificate gets one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(
+        pattern=r"^(mqtts|wss)://",
+        description="the broker's listener that asks for no certificate, mqtts://...",
+    )
+    token_file: Path = Field(description="the token; it is used once, then shredded")
+
+    @field_validator("url")
+    @classmethod
+    def _encrypted(cls, url: str) -> str:
+        if not read_endpoint(url).tls:
+            raise ValueError(f"enrolment url {url!r} is not encrypted: use mqtts:// or wss://")
+        return url
 
 
 class AgentSettings(BaseModel):
@@ -21,6 +40,9 @@ class AgentSettings(BaseModel):
 
     device: str = Field(pattern=ID_PATTERN, description="this device's id, its own in the federation")
     broker: BrokerSettings = Field(description="how to reach the broker")
+    enrolment: EnrolmentSettings | None = Field(
+        default=None, description="how to get a certificate by token; None: broker names one, if it needs one"
+    )
     aggregator_key: PublicKey | None = Field(
         default=None,
         description="public key without whose signature no round is obeyed; None: obey whoever announces one",

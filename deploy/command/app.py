@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.command import demo, enroll, export, flash, init, install, remote, results, simulate
+from deploy.command import demo, enroll, export, flash, init, install, registrar, remote, results, simulate
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
@@ -54,6 +54,7 @@ export.add_to(app)
 flash.add_to(app)
 init.add_to(app)
 install.add_to(app)
+registrar.add_to(app)
 remote.add_to(app)
 results.add_to(app)
 simulate.add_to(app)

@@ -1,6 +1,6 @@
 """The verb `enroll`: bundles for devices."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +8,10 @@ import typer
 
 from deploy.command.homes import HomeOption
 from deploy.home.batch import numbered, read_batch
-from deploy.home.bundle import AGENT, DATA, agent_settings, check_new, enrol
+from deploy.home.bundle import AGENT, DATA, agent_settings, check_new, enrol, enrol_by_token
 from deploy.home.home import Home
+from edge_agent.pausing import read_duration
+from edge_agent.settings import AgentSettings
 from host.errors import ConfigError
 
 Chosen = Mapping[str, object]
@@ -20,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(enroll)
 
 
-def enroll(
+def enroll(  # noqa: PLR0913 - each is an option
     device: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="The device's id.", show_default=False)
     ] = None,
@@ -40,6 +42,12 @@ def enroll(
     tag: Annotated[
         list[str] | None, typer.Option(help="A word to select devices by.", show_default=False)
     ] = None,
+    token: Annotated[
+        bool, typer.Option("--token", help="The device makes its own key, and the registrar certifies it.")
+    ] = False,
+    expires: Annotated[
+        str, typer.Option(metavar="TIME", help="With --token: how long it is good for, such as 12h or 7d.")
+    ] = "7d",
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of agent.toml.", show_default=False),
@@ -47,22 +55,40 @@ def enroll(
 ) -> None:
     """Make a bundle for each device: agent.toml, key, certificate, and the authority's certificate.
 
-    A bundle is what the agent is installed with, and what is in it is secret. None is ever overwritten.
+    A bundle is what the agent is installed with, and what is in it is secret. None is ever overwritten. With
+    --token it has no key and no certificate, but a token, with which the agent gets one when it starts.
     """
+    lifetime_s = _lifetime_s(expires)
     opened = Home.open(home)
     common = _settings(setting or [], tag or [])
     wanted = [
-        agent_settings(opened, name, {**common, **own})
+        agent_settings(opened, name, {**common, **own}, by_token=token)
         for name, own in _devices(opened, device, count, prefix_id, csv).items()
     ]
     for settings in wanted:
         check_new(opened, settings.device)
-    authority = opened.authority()
-    for settings in wanted:
-        bundle = enrol(opened, authority, settings)
+    for settings, bundle in zip(wanted, _bundles(opened, wanted, lifetime_s if token else None), strict=True):
         typer.echo(f"{settings.device}: {bundle}")
+    if token:
+        typer.echo("Send the broker SIGHUP, so that it reads the tokens' accounts.", err=True)
     if any(settings.data.path == Path(DATA["data.path"]) for settings in wanted):
         typer.echo(f"Say where the examples lie: [data] in {AGENT}, or --set data.path=...", err=True)
+
+
+def _bundles(home: Home, wanted: Sequence[AgentSettings], lifetime_s: float | None) -> Iterator[Path]:
+    if lifetime_s is None:
+        authority = home.authority()
+        yield from (enrol(home, authority, settings) for settings in wanted)
+    else:
+        tokens = home.tokens()
+        yield from (enrol_by_token(home, tokens, settings, lifetime_s) for settings in wanted)
+
+
+def _lifetime_s(text: str) -> float:
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"--expires {text}: {error}") from None
 
 
 def _devices(

@@ -13,9 +13,10 @@ from broker.signing import Signer
 from broker.topics import Role
 from deploy.command.options import OperatorSettings
 from deploy.home.federation import FederationSettings
-from deploy.home.home import FEDERATION, LOCAL_ROLES, PASSWORD, Home
+from deploy.home.home import FEDERATION, LOCAL_ROLES, PASSWORD, TOKENS, Home
 from deploy.home.starter import example, starter
 from deploy.pki.authority import CRL, ROOT, Authority
+from deploy.registrar.settings import TOKEN_REGISTER, RegistrarSettings
 from host.certificates import new_key, private_key
 from host.errors import ConfigError
 from host.files import write_atomic, write_secret
@@ -59,7 +60,7 @@ def broker_conf(home: Home, folder: Path, state: Path) -> str:
     ports = home.federation.ports
     listeners = (
         Listener(ports.devices, "acl"),
-        Listener(ports.enrolment, "enrolment.acl", "tokens", max_connections=MAX_ENROLLING),
+        Listener(ports.enrolment, "enrolment.acl", TOKENS, max_connections=MAX_ENROLLING),
         Listener(ports.viewers, "viewers.acl", "viewers"),
         # Commands of one operator run side by side, and whoever revokes a device takes its connection over.
         Listener(ports.local, "acl", "accounts", loopback=True, tls=False, name_is_client_id=False),
@@ -99,13 +100,11 @@ def _parts(home: Home) -> Mapping[Path, Callable[[Path], object]]:
         broker / "broker.crt": lambda path: write_atomic(path, _broker_certificate(home)),
         broker / "state": lambda path: path.mkdir(mode=0o700),
         **{broker / name: _writing(text) for name, text in texts.items()},
-        **{
-            broker / name: lambda path: update_accounts(path, {})
-            for name in ("accounts", "viewers", "tokens")
-        },
+        **{broker / name: lambda path: update_accounts(path, {}) for name in ("accounts", "viewers", TOKENS)},
         **{home.of(role) / PASSWORD: _make_password for role in LOCAL_ROLES},
         aggregator / SIGNING_KEY: Signer,
         aggregator / "aggregator.toml": _writing(_aggregator_toml(home)),
+        home.of(Role.REGISTRAR) / "registrar.toml": _writing(_registrar_toml(home)),
         **{
             home.of(role) / f"{role}.toml": _writing(_operator_toml(home, role))
             for role in (Role.OPERATOR, Role.MONITOR)
@@ -144,6 +143,15 @@ def _aggregator_toml(home: Home) -> str:
         + task
         + example("tasks.digits.settings", RunSettings())
     )
+
+
+def _registrar_toml(home: Home) -> str:
+    settings = RegistrarSettings(
+        broker=home.local_broker(Role.REGISTRAR),
+        authority=Path("..") / home.pki.name,
+        tokens=Path(TOKEN_REGISTER),
+    )
+    return starter(settings, "The registrar of this federation.")
 
 
 def _operator_toml(home: Home, role: Role) -> str:

@@ -10,11 +10,15 @@ from broker.signing import Signer
 from broker.topics import Role, Topics
 from deploy.home.federation import FederationSettings
 from deploy.pki.authority import Authority
+from deploy.registrar.settings import TOKEN_REGISTER
+from deploy.registrar.tokens import Tokens
 from host.errors import ConfigError
 from host.settings import load_settings
 
 FEDERATION = "federation.toml"
 PASSWORD = "password"  # noqa: S105 - the name of a file
+# The broker's accounts of those that have a token.
+TOKENS = "tokens"
 # Who connects from the broker's own machine.
 LOCAL_ROLES = (Role.AGGREGATOR, Role.REGISTRAR, Role.OPERATOR, Role.MONITOR)
 
@@ -59,6 +63,12 @@ class Home:
     def authority(self) -> Authority:
         """Load the authority; raises ConfigError."""
         return Authority.load(self.pki)
+
+    def tokens(self) -> Tokens:
+        """Open the registrar's register of tokens; raises StorageError."""
+        folder = self.of(Role.REGISTRAR)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Tokens(folder / TOKEN_REGISTER)
 
     def of(self, role: Role) -> Path:
         """The folder of an account that is no device's."""

@@ -1,0 +1,33 @@
+"""`midge registrar`: the service that certifies devices."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from host.logs import configure_logging
+from host.notify import Notifier
+from host.settings import load_settings
+
+
+def registrar(
+    config: Annotated[Path, typer.Option(help="The settings, registrar.toml.")],
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Answer devices that enrol with a token or renew their certificate, until it is stopped."""
+    # What signs is loaded by this verb alone.
+    from deploy.registrar.service import Service  # noqa: PLC0415
+    from deploy.registrar.settings import RegistrarSettings  # noqa: PLC0415
+
+    configure_logging(log_level, os.environ)
+    service = Service(load_settings(RegistrarSettings, config, {}, os.environ), Notifier(os.environ))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda got, _frame: service.stop(signal.Signals(got).name))
+    raise typer.Exit(service.run())
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the verb to the command."""
+    app.command()(registrar)

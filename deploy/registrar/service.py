@@ -1,0 +1,188 @@
+"""The registrar's thin shell: one loop that reads requests, asks the core, and carries out what it says."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import singledispatchmethod
+
+from broker import events as broker_events
+from broker import topics, wire
+from broker.advice import advised
+from broker.enrolment import EnrolmentRequest, RenewalRequest
+from broker.session import Session
+from deploy.pki.authority import Authority
+from deploy.registrar import events
+from deploy.registrar.core import Registrar
+from deploy.registrar.settings import RegistrarSettings
+from deploy.registrar.standing import standing_of
+from deploy.registrar.tokens import Tokens
+from host.errors import MidgeError, WireError
+from host.exits import ExitCode
+from host.inbox import Inbox
+from host.notify import Notifier
+
+INBOX_LIMIT = 256
+# So that the watchdog is fed, and a signal noticed.
+LONGEST_WAIT_S = 2.0
+HEARD = (topics.ENROL_REQUEST, topics.RENEW)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The process was asked to end."""
+
+    why: str
+
+
+class Service:
+    """Answers until `stop`, or until the broker refuses us for good; raises ConfigError, StorageError."""
+
+    def __init__(self, settings: RegistrarSettings, notifier: Notifier) -> None:
+        self._settings = settings
+        self._notifier = notifier
+        self._topics = settings.broker.topics
+        self._authority = Authority.load(settings.authority)
+        self._tokens = Tokens(settings.tokens)
+        self._core = Registrar(self._topics)
+        self._inbox: Inbox[broker_events.SessionEvent | Stop] = Inbox(INBOX_LIMIT)
+        self._session = Session(
+            settings.broker,
+            "registrar",
+            self._hear,
+            will=None,
+            subscriptions=[(self._topics.filter(branch), 1) for branch in HEARD],
+        )
+        self._unreachable = 0
+        self._exit: ExitCode | None = None
+
+    def run(self) -> ExitCode:
+        """Serve."""
+        self._session.start()
+        try:
+            self._notifier.ready()
+            log.info("registrar of %s, broker %s", self._topics.root, self._settings.broker.url)
+            while self._exit is None:
+                happening = self._inbox.get(min(self._notifier.watchdog_s or LONGEST_WAIT_S, LONGEST_WAIT_S))
+                if happening is not None:
+                    self._on(happening)
+                self._notifier.alive()
+        finally:
+            self._notifier.stopping()
+            self._session.stop()
+        return self._exit
+
+    def stop(self, why: str) -> None:
+        """Ask the loop to end; may be called from any thread and from a signal handler."""
+        self._inbox.put(Stop(why))
+
+    def _hear(self, event: broker_events.SessionEvent) -> None:
+        # Whoever is dropped asks again.
+        self._inbox.put(event, droppable=isinstance(event, broker_events.Received))
+
+    @singledispatchmethod
+    def _on(self, happening: broker_events.SessionEvent | Stop) -> None:
+        """Take what needs no answer."""
+
+    @_on.register
+    def _stop(self, happening: Stop) -> None:
+        log.info("stopping: %s", happening.why)
+        self._exit = ExitCode.OK
+
+    @_on.register
+    def _connected(self, _happening: broker_events.Connected) -> None:
+        self._unreachable = 0
+        log.info("connected to %s", self._settings.broker.url)
+        self._notifier.status("connected")
+
+    @_on.register
+    def _subscribed(self, happening: broker_events.Subscribed) -> None:
+        if not happening.ok:
+            log.error("the broker does not let us hear requests: give the registrar's account its rights")
+
+    @_on.register
+    def _disconnected(self, happening: broker_events.Disconnected) -> None:
+        log.warning("disconnected: %s", happening.reason)
+        self._notifier.status("disconnected")
+
+    @_on.register
+    def _unreached(self, happening: broker_events.Unreachable) -> None:
+        self._unreachable += 1
+        if self._unreachable.bit_count() == 1:
+            why = advised(happening.reason)
+            log.warning("%s cannot be reached: %s; still trying", self._settings.broker.url, why)
+
+    @_on.register
+    def _refused(self, happening: broker_events.Refused) -> None:
+        broker, why = self._settings.broker, advised(happening.reason)
+        log.warning("%s refuses us, %d times in a row: %s", broker.url, happening.in_a_row, why)
+        if happening.in_a_row >= broker.refusals_before_exit:
+            log.error("giving up: check username, password_file and certificates of [broker]")
+            self._exit = ExitCode.REFUSED_CREDENTIALS
+
+    @_on.register
+    def _acknowledged(self, happening: broker_events.Acknowledged) -> None:
+        if not happening.ok:
+            log.error("the broker denied an answer of ours: %s; see its ACL", happening.reason)
+
+    @_on.register
+    def _received(self, happening: broker_events.Received) -> None:
+        address = self._topics.parse(happening.topic)
+        # Retained by somebody, it would be asked again at every start.
+        if address is None or happening.retained:
+            return
+        try:
+            self._tell(self._read(address, happening.payload))
+        except WireError as error:
+            log.debug("a message on %s was dropped: %s", happening.topic, error)
+        except MidgeError as error:
+            log.error("no answer on %s: %s", happening.topic, error)  # noqa: TRY400 - one line says it
+
+    def _read(self, address: topics.Address, payload: bytes) -> events.Event:
+        fields: Mapping[str, str] = address.fields
+        if address.branch is topics.ENROL_REQUEST:
+            enrolment = wire.decode(EnrolmentRequest, payload)
+            return events.EnrolmentAsked(fields["token"], enrolment, self._tokens.find(fields["token"]))
+        device, renewal = fields["device"], wire.decode(RenewalRequest, payload)
+        standing = standing_of(self._authority, device, renewal.certificate)
+        return events.RenewalAsked(device, renewal, standing, self._tokens.renewed(device))
+
+    def _tell(self, event: events.Event) -> None:
+        """Carry out what the core says; one that fails ends it, so that nothing is said before it is kept."""
+        for effect in self._core.handle(event, time.time()):
+            self._do(effect)
+
+    @singledispatchmethod
+    def _do(self, effect: events.Effect) -> None:
+        raise NotImplementedError(f"nobody carries out {effect!r}")
+
+    @_do.register
+    def _claim(self, effect: events.Claim) -> None:
+        self._tokens.claim(effect.token, effect.key)
+
+    @_do.register
+    def _sign(self, effect: events.Sign) -> None:
+        order = effect.order
+        days = self._settings.certificate_days
+        chain = self._authority.sign(order.device, topics.Role.DEVICE, order.asked, days=days)
+        self._tell(events.Signed(order, chain))
+
+    @_do.register
+    def _keep(self, effect: events.Keep) -> None:
+        order = effect.order
+        if order.branch is topics.ENROL_REPLY:
+            self._tokens.keep_enrolment(order.name, effect.chain)
+        else:
+            self._tokens.keep_renewal(order.device, order.key, effect.chain)
+
+    @_do.register
+    def _reply(self, effect: events.Reply) -> None:
+        topic = self._topics.topic(effect.branch, token=effect.name, device=effect.name)
+        if self._session.publish(topic, wire.encode(effect.answer), qos=effect.branch.qos) is None:
+            log.warning("an answer on %s could not be sent; it is given again when asked for", topic)
+
+    @_do.register
+    def _note(self, effect: events.Note) -> None:
+        log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
