@@ -11,10 +11,12 @@ from deploy.card import cloud
 from deploy.card.cmdline import with_instance, with_memory_limits
 from deploy.card.partition import Content
 from deploy.card.wheelhouse import SUMS, Wheelhouse
+from deploy.units.catalogue import BACKOFF, RESOURCES, SERVICES, unit_text
 from host.errors import ConfigError
 from host.files import file_digest
 
 PAYLOAD = "midge"
+AGENT = SERVICES["agent"]
 CMDLINE, VENDOR_DATA = "cmdline.txt", "vendor-data"
 USER_DATA, META_DATA, NETWORK = "user-data", "meta-data", "network-config"
 SETTINGS, AUTHORITY = "agent.toml", "ca.crt"
@@ -48,12 +50,13 @@ def read_bundle(folder: Path, device: str | None = None) -> Device:
 
 
 def card_files(
-    device: Device, wheelhouse: Wheelhouse, unit: bytes, cmdline: str, system: cloud.System | None
+    device: Device, wheelhouse: Wheelhouse, cmdline: str, system: cloud.System | None
 ) -> dict[str, Content]:
     """All files of one card by name, in the order to write them; what starts the installation comes last."""
     payload: dict[str, Content] = {name: _on_device(name) for name in ON_DEVICE}
     # Two cards of one device differ in it: a bundle that was erased is never waited for again.
-    payload |= {"midge-agent.service": unit, "ID": secrets.token_hex(16).encode() + b"\n"}
+    payload |= {AGENT.unit: unit_text(AGENT).encode(), BACKOFF: (RESOURCES / BACKOFF).read_bytes()}
+    payload |= {"ID": secrets.token_hex(16).encode() + b"\n"}
     content: dict[str, Content] = {f"{PAYLOAD}/wheels/{path.name}": path for path in wheelhouse.files}
     content |= _in(PAYLOAD, payload | {SUMS: sums(payload)})
     content |= _in(f"{PAYLOAD}/bundle", {**device.bundle, SUMS: sums(device.bundle)})
@@ -74,11 +77,6 @@ def card_files(
 def is_our_vendor_data(content: bytes) -> bool:
     """Whether vendor data was written by us, maybe by another version."""
     return b"# midge's" in content
-
-
-def agent_unit() -> bytes:
-    """The agent's service, the same on a card as anywhere."""
-    return files("deploy.units").joinpath("midge-agent.service").read_bytes()
 
 
 def sums(content: Mapping[str, Content]) -> bytes:

@@ -25,7 +25,7 @@ CLUSTER_BYTES = 32 << 10
 
 
 def plan(
-    partition: Partition, device: Device, wheelhouse: Wheelhouse, unit: bytes, system: cloud.System | None
+    partition: Partition, device: Device, wheelhouse: Wheelhouse, system: cloud.System | None
 ) -> dict[str, Content]:
     """What would be written to a card; raises ConfigError when it is none that a Raspberry Pi starts from."""
     names = partition.names()
@@ -41,7 +41,7 @@ def plan(
     cmdline = partition.read(CMDLINE)
     if len(cmdline) > MAX_CMDLINE_BYTES:
         raise ConfigError(f"{CMDLINE} is longer than {MAX_CMDLINE_BYTES} bytes: that is no command line")
-    return card_files(device, wheelhouse, unit, cmdline.decode(), system)
+    return card_files(device, wheelhouse, cmdline.decode(), system)
 
 
 def flash(partition: Partition, content: Mapping[str, Content], progress: Progress) -> None:

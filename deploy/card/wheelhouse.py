@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.package.wheel import write_wheel
 from host.errors import ConfigError, StorageError, first_line
 from host.files import file_digest, write_atomic
 
@@ -64,8 +65,8 @@ def read_wheelhouse(folder: Path) -> Wheelhouse:
     return Wheelhouse(version, tuple(folder / name for name in sorted([*named, SUMS])))
 
 
-def build_wheelhouse(target: Target, output: Path, wheel: Path | None) -> Wheelhouse:
-    """Download all wheels to OUTPUT/cp313-aarch64; `wheel` is midge's, made of the sources when None.
+def build_wheelhouse(target: Target, output: Path) -> Wheelhouse:
+    """Download all wheels to OUTPUT/cp313-aarch64, beside that of this very midge.
 
     Raises ConfigError when the folder is there, and StorageError for what pip says.
     """
@@ -76,7 +77,7 @@ def build_wheelhouse(target: Target, output: Path, wheel: Path | None) -> Wheelh
     with tempfile.TemporaryDirectory(prefix=f".{target.tag}-", dir=output) as name:
         fresh = Path(name) / target.tag
         fresh.mkdir()
-        own = wheel or _build_own(Path(name))
+        own = write_wheel(Path(name))
         _pip(
             "download",
             "--quiet",
@@ -86,27 +87,18 @@ def build_wheelhouse(target: Target, output: Path, wheel: Path | None) -> Wheelh
             str(own),
             "pip",
         )
-        _seal(fresh, own.name.split("-")[1])
+        seal(fresh, own.name.split("-")[1])
         fresh.rename(folder)
     return read_wheelhouse(folder)
 
 
-def _seal(folder: Path, version: str) -> None:
-    """Name the version, after the wheels too: two builds of one version are two versions on a device."""
+def seal(folder: Path, version: str) -> None:
+    """Write version and digests beside wheels; two builds of one version are two versions on a device."""
     wheels = {path.name: file_digest(path) for path in sorted(folder.glob("*.whl"))}
     both = hashlib.sha256("".join(f"{name} {wheels[name]}\n" for name in wheels).encode()).hexdigest()
     write_atomic(folder / VERSION, f"{version}-{both[:8]}\n".encode())
     named = wheels | {VERSION: file_digest(folder / VERSION)}
     write_atomic(folder / SUMS, "".join(f"{named[name]}  {name}\n" for name in named).encode())
-
-
-def _build_own(folder: Path) -> Path:
-    sources = Path(__file__).parents[2]
-    if not (sources / "pyproject.toml").is_file():
-        raise ConfigError("midge was installed from a wheel: name that file by --wheel")
-    _pip("wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", str(sources))
-    (own,) = folder.glob("midge-*.whl")
-    return own
 
 
 def _pip(*arguments: str) -> None:

@@ -11,7 +11,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from deploy.card.cloud import MAX_PASSWORD, MIN_PASSWORD, PSK_DIGITS, System, Wifi
-from deploy.card.contents import agent_unit
 from deploy.card.devices import Row, listed, one
 from deploy.card.flash import flash as write_card
 from deploy.card.flash import plan
@@ -102,7 +101,7 @@ def flash(  # noqa: PLR0913  each is an option
     screen = Console(stderr=True, highlight=False)
     for row, partition in _dry(rows, boot, image) if dry_run else _cards(rows, boot, image, output):
         system = System(row.hostname, user, public, radio) if full else None
-        content = plan(partition, row.device, house, agent_unit(), system)
+        content = plan(partition, row.device, house, system)
         if dry_run:
             Console(highlight=False).print(_table(row, content))
             continue
@@ -120,17 +119,13 @@ def wheelhouse(
         ),
     ] = None,
     machine: Annotated[str, typer.Option(help=f"Of {', '.join(MACHINES)}.")] = MACHINES[0],
-    wheel: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="midge's own; else built of its sources.", show_default=False),
-    ] = None,
 ) -> None:
     """Download what a device needs to install the agent without a network: DIR/cp313-aarch64 and so on."""
     if machine not in MACHINES or not set(python or ()) <= set(PYTHONS):
         raise ConfigError(f"there are wheels for Python {', '.join(PYTHONS)} on {', '.join(MACHINES)}")
     for version in python or PYTHONS:
         target = Target(version, machine)
-        made = build_wheelhouse(target, output, wheel)
+        made = build_wheelhouse(target, output)
         held = sum(path.stat().st_size for path in made.files)
         typer.echo(
             f"{output / target.tag}: midge {made.version}, {len(made.files)} files, {held / 1e6:.0f} MB"

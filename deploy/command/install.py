@@ -18,9 +18,7 @@ Wanted = Annotated[Name, typer.Argument(help="What to put in place.", show_defau
 Host = Annotated[
     str | None, typer.Option(metavar="USER@MACHINE", help="Over ssh, there; else on this machine.")
 ]
-Root = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Write below this folder, and start nothing.")
-]
+Root = Annotated[Path | None, typer.Option(metavar="DIR", help="Write below this folder, and start nothing.")]
 Ssh = Annotated[str, typer.Option(metavar="COMMAND", help="How to run ssh, with its options.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 

@@ -7,20 +7,25 @@ from pathlib import Path
 # Programs of the system that the scripts call. Each call is a step after which the power may go.
 CUT = """#!/bin/sh
 [ "{name}" != sync ] && [ "{name}" != sleep ] && echo "{name} $*" >>"$WORLD/calls"
+read -r count <"$WORLD/count"
 {deed}
-count=$(($(cat "$WORLD/count") - 1))
+count=$((count - 1))
 echo $count >"$WORLD/count"
 [ $count -eq 0 ] && kill -9 0
-exit ${{status:-0}}
+exit 0
 """
 # systemd, as far as the scripts ask it: an agent's fate stands in the folder of its version.
 SYSTEMCTL = """
-case "$1 $2" in
-"restart "*) cat "$MIDGE_ROOT/opt/midge/current/fate" >"$WORLD/status"
-    echo "$(($(cat "$WORLD/invocation") + 1))" >"$WORLD/invocation" ;;
-*InvocationID) cat "$WORLD/invocation" ;;
-*ActiveState) echo active ;;
-*StatusText) cat "$WORLD/status" ;;
+read -r invocation <"$WORLD/invocation"
+read -r status <"$WORLD/status"
+case "$1" in
+restart)
+    read -r status <"$MIDGE_ROOT/opt/midge/current/fate"
+    echo "$status" >"$WORLD/status"
+    echo $((invocation + 1)) >"$WORLD/invocation"
+    ;;
+show) printf 'ActiveState=active\\nStatusText=%s\\nInvocationID=%s\\n' "$status" "$invocation" ;;
+--version) echo "systemd 257 (257.9-1)" ;;
 esac
 """
 DEEDS = {
@@ -29,7 +34,7 @@ DEEDS = {
     "systemctl": SYSTEMCTL,
     # A cut leaves a file that is overwritten but not removed.
     "shred": 'for last; do :; done; /usr/bin/shred --iterations=1 --zero "$last"\n'
-    '[ "$(cat "$WORLD/count")" = 1 ] || rm "$last"',
+    '[ "$count" = 1 ] || rm "$last"',
 }
 NEVER = 1_000_000
 

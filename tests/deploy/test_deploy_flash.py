@@ -21,6 +21,7 @@ from tests.deploy.test_deploy_command import midge
 PAYLOAD = {
     "midge/ID",
     "midge/SHA256SUMS",
+    "midge/backoff.conf",
     "midge/bundle/SHA256SUMS",
     "midge/bundle/agent.toml",
     "midge/bundle/ca.crt",

@@ -97,7 +97,14 @@ def test_an_agent_is_installed_with_its_program(tmp_path: Path, bundle: Path) ->
     assert told.stdout.startswith("midge ")
     # It is a whole program of its own: nothing of this tree is used.
     where = "import edge_agent; print(edge_agent.__file__)"
-    found = subprocess.run([agent.with_name("python"), "-P", "-c", where], env={}, cwd="/", capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [agent.with_name("python"), "-P", "-c", where],
+        env={},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert found.stdout.startswith(str(root)), found.stdout
     assert done("install", "agent", "--bundle", bundle, "--root", root) == "  nothing to do\n"
 
@@ -128,7 +135,7 @@ def test_doing_it_twice_changes_nothing(placed: Path, bundle: Path) -> None:
 def test_a_rehearsal_says_what_would_be_done_and_writes_nothing(tmp_path: Path, bundle: Path) -> None:
     root = tmp_path / "root"
     told = done("install", "agent", "--bundle", bundle, "--root", root, "--dry-run")
-    assert f"  install -m 600" in told
+    assert "  install -m 600" in told
     assert "-m venv" in told
     assert not root.exists()
 
@@ -246,6 +253,8 @@ def test_over_ssh_it_is_the_same_and_no_key_stays_behind(
 
 
 def test_a_machine_that_ssh_does_not_reach_is_named(tmp_path: Path, sshd: Sshd) -> None:
-    refused = midge("install", "broker", "--host", "nobody@pi-1", "--ssh", sshd.ssh, "--root", tmp_path / "root")
+    refused = midge(
+        "install", "broker", "--host", "nobody@pi-1", "--ssh", sshd.ssh, "--root", tmp_path / "root"
+    )
     assert refused.returncode == 1
     assert "nobody@pi-1 did not take the files" in refused.stderr

@@ -11,6 +11,7 @@ from deploy.card.contents import card_files, read_bundle
 from deploy.card.flash import flash
 from deploy.card.partition import MountedPartition
 from deploy.card.wheelhouse import read_wheelhouse
+from deploy.units.catalogue import SERVICES, unit_text
 from tests.deploy.card_world import SECRET, mounted, write_bundle, write_wheelhouse
 from tests.deploy.device_root import DeviceRoot
 
@@ -33,7 +34,7 @@ def flashed(folder: Path, wheelhouse: Path) -> DeviceRoot:
     found = DeviceRoot(folder)
     boot = MountedPartition(mounted(found.boot))
     bundle = read_bundle(write_bundle(folder, "pi-1"))
-    content = card_files(bundle, read_wheelhouse(wheelhouse), b"[Service]\n", "console=tty1", None)
+    content = card_files(bundle, read_wheelhouse(wheelhouse), "console=tty1", None)
     flash(boot, content, lambda _: None)
     return found
 
@@ -57,7 +58,9 @@ def assert_installed(device: DeviceRoot) -> None:
     assert not device.payload.exists()
     assert device.calls[-1] == "systemctl start --no-block midge-agent.service"
     assert "systemctl enable --quiet midge-agent.service midge-versions.service" in device.calls
-    assert (device.root / "etc/systemd/system/midge-agent.service").read_text() == "[Service]\n"
+    units = device.root / "etc/systemd/system"
+    assert (units / "midge-agent.service").read_text() == unit_text(SERVICES["agent"])
+    assert (units / "midge-agent.service.d/backoff.conf").exists()
 
 
 def test_a_first_boot_installs_offline_and_moves_the_secrets(device: DeviceRoot) -> None:

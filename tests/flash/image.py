@@ -1,4 +1,4 @@
-"""An image like Raspberry Pi OS': a FAT partition `bootfs`, which cloud-init reads, and an ext4 root behind it."""
+"""An image like Raspberry Pi OS': a FAT partition that cloud-init reads, and an ext4 root behind it."""
 
 import shutil
 import struct
@@ -45,7 +45,7 @@ ROOT_FILES = {
 
 
 def make_base(rootfs: Path, folder: Path, architecture: str, data: Path) -> Path:
-    """Make base-ARCH.img, .vmlinuz and .initrd in a folder, once; needs root, to unpack files as they are owned."""
+    """Make base-ARCH.img, .vmlinuz and .initrd, once; needs root, to unpack files as they are owned."""
     image = folder / f"base-{architecture}.img"
     if image.exists():
         return image
@@ -76,7 +76,9 @@ def _furnish(root: Path, data: Path) -> None:
 
 
 def _assemble(image: Path, root: Path) -> None:
-    used = int(subprocess.run(["du", "-sm", root], capture_output=True, check=True).stdout.split()[0])
+    used = int(
+        subprocess.run(["/usr/bin/du", "-sm", root], capture_output=True, check=True).stdout.split()[0]
+    )
     root_mib = used * 12 // 10 + SPARE_MIB
     entries = (("boot", START_MIB, BOOT_MIB, 0x0C), ("root", START_MIB + BOOT_MIB, root_mib, 0x83))
     parts = {name: image.with_name(f"{image.name}.{name}") for name, *_ in entries}
@@ -105,11 +107,20 @@ def _assemble(image: Path, root: Path) -> None:
 
 
 def make_boot(partition: Path, mib: int) -> None:
-    """A FAT32 file system with the files that a Raspberry Pi starts from, as far as anybody here reads them."""
+    """A FAT32 file system with the files of a Raspberry Pi that anybody here reads."""
     _sized(partition, mib)
     _run("mkfs.fat", "-F", "32", "-s", "1", "-n", "bootfs", partition, quiet=True)
     for name, text in STOCK.items():
         _run("mcopy", "-i", partition, "-", f"::/{name}", given=text.encode())
+
+
+def make_fat(image: Path, folder: Path) -> Path:
+    """A FAT32 file system with all that lies in a folder, as a stick may have."""
+    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    _sized(image, used // MIB * 11 // 10 + 64)
+    _run("mkfs.fat", "-F", "32", image, quiet=True)
+    _run("mcopy", "-s", "-i", image, *sorted(folder.iterdir()), "::/")
+    return image
 
 
 def _sized(path: Path, mib: int) -> None:

@@ -76,6 +76,11 @@ erase_secrets() {
 start() {
     place 0644 "$payload/midge-agent.service" "$units/midge-agent.service"
     place 0644 "$payload/midge-versions.service" "$units/midge-versions.service"
+    newest=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    if [ "${newest:-0}" -ge 254 ]; then
+        mkdir -p "$units/midge-agent.service.d"
+        place 0644 "$payload/backoff.conf" "$units/midge-agent.service.d/backoff.conf"
+    fi
     sync
     systemctl daemon-reload
     systemctl enable --quiet midge-agent.service midge-versions.service
