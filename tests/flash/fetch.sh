@@ -11,6 +11,11 @@ architecture=$2
 
 unpack tools amd64 qemu-system-x86 qemu-system-arm seabios ipxe-qemu mmdebstrap
 
+if [ "$architecture" = arm64 ] && [ ! -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]; then
+    echo "programs of arm64 do not run here: install qemu-user-binfmt (Debian 13) or qemu-user-static first" >&2
+    exit 1
+fi
+
 root_filesystem() {
     rootfs=$folder/rootfs-$architecture.tar
     [ -e "$rootfs" ] && return
