@@ -2,6 +2,7 @@
 # What is there is not fetched again. DEBIAN_MIRROR names a mirror where the system's own packages are not Debian's.
 
 # QEMU 10 and Python 3.13: Debian 12's QEMU 7.2 crashes LiteRT's wheel.
+# shellcheck disable=SC2034
 suite=trixie
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -23,7 +24,7 @@ unpack() {
     : >"$folder/apt/var/lib/dpkg/status"
     echo "deb [signed-by=$keyring] $DEBIAN_MIRROR $suite main" >"$folder/apt/etc/apt/sources.list"
     for step in update "install --download-only --yes $*"; do
-        # shellcheck disable=SC2086  words
+        # shellcheck disable=SC2086
         apt-get -qq -o Dir="$folder/apt" -o Dir::State::status="$folder/apt/var/lib/dpkg/status" \
             -o APT::Architecture="$architecture" -o APT::Architectures="$architecture" \
             -o APT::Install-Recommends=false -o APT::Sandbox::User= -o Debug::NoLocking=1 \
