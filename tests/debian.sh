@@ -1,8 +1,8 @@
+# shellcheck shell=sh disable=SC2016,SC2034,SC2154,SC2115
 # To be sourced, with $folder set: Debian packages downloaded and unpacked in $folder, none installed, without root.
 # What is there is not fetched again. DEBIAN_MIRROR names a mirror where the system's own packages are not Debian's.
 
 # QEMU 10 and Python 3.13: Debian 12's QEMU 7.2 crashes LiteRT's wheel.
-# shellcheck disable=SC2034
 suite=trixie
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
