@@ -1,12 +1,15 @@
 """What a card gets: the agent's offline installation, one device's bundle, and the way to start it all."""
 
 import hashlib
+import re
 import secrets
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from broker.names import ID_PATTERN
 from deploy.card import cloud
 from deploy.card.cmdline import with_instance, with_memory_limits
 from deploy.card.partition import Content
@@ -19,7 +22,7 @@ PAYLOAD = "midge"
 AGENT = SERVICES["agent"]
 CMDLINE, VENDOR_DATA = "cmdline.txt", "vendor-data"
 USER_DATA, META_DATA, NETWORK = "user-data", "meta-data", "network-config"
-SETTINGS, AUTHORITY = "agent.toml", "ca.crt"
+SETTINGS = "agent.toml"
 # Of these a bundle has one or the other: a key of its own, or a token that a key is vouched for by.
 SECRETS = ("device.key", "token")
 MAX_BUNDLE_FILES, MAX_BUNDLE_BYTES = 16, 1 << 20
@@ -36,8 +39,8 @@ class Device:
     bundle: Mapping[str, bytes]
 
 
-def read_bundle(folder: Path, device: str | None = None) -> Device:
-    """Read a bundle; the id is its folder's name, or `device`. Raises ConfigError for what is none."""
+def read_bundle(folder: Path) -> Device:
+    """Read a bundle; raises ConfigError for what is none."""
     if not (folder / SETTINGS).is_file():
         raise ConfigError(f"{folder} is no bundle: it has no {SETTINGS}; midge enroll makes one")
     paths = sorted(path for path in folder.iterdir() if path.is_file())
@@ -46,7 +49,17 @@ def read_bundle(folder: Path, device: str | None = None) -> Device:
     bundle = {path.name: path.read_bytes() for path in paths}
     if not any(name in bundle for name in SECRETS):
         raise ConfigError(f"{folder}: has neither {' nor '.join(SECRETS)}; let midge enroll make it anew")
-    return Device(device or folder.resolve().name, bundle)
+    return Device(_id(folder / SETTINGS, bundle[SETTINGS]), bundle)
+
+
+def _id(path: Path, settings: bytes) -> str:
+    try:
+        device = tomllib.loads(settings.decode()).get("device")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is no valid TOML: {error}") from None
+    if not isinstance(device, str) or not re.match(ID_PATTERN, device):
+        raise ConfigError(f"{path}: names no device; let midge enroll make it anew")
+    return device
 
 
 def card_files(

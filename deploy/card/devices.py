@@ -41,7 +41,16 @@ def listed(file: Path, bundles: Path) -> list[Row]:
     ids = [name for name, _ in rows]
     if twice := {name for name in ids if ids.count(name) > 1}:
         raise ConfigError(f"{file} lists {min(twice)} twice: two cards with one id would fight")
-    return [Row(read_bundle(bundles / name, name), hostname or name) for name, hostname in rows]
+    return [Row(_named(bundles / name, name), hostname or name) for name, hostname in rows]
+
+
+def _named(bundle: Path, name: str) -> Device:
+    device = read_bundle(bundle)
+    if device.id != name:
+        raise ConfigError(
+            f"{bundle} is the bundle of {device.id}, not of {name}: two cards would have one id"
+        )
+    return device
 
 
 def _rows(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, str]]:

@@ -59,7 +59,7 @@ def content(partition: Partition, folder: Path) -> dict[str, bytes]:
     if isinstance(partition, ImagePartition):
         folder.mkdir()
         environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
-        command = ["mcopy", "-s", "-i", partition._drive, "::/*", folder]
+        command = ["mcopy", "-s", "-i", partition._drive, "::/*", str(folder)]
         subprocess.run(command, env=environment, check=True)
     else:
         assert isinstance(partition, MountedPartition)
@@ -273,8 +273,9 @@ def test_a_damaged_wheelhouse_is_refused(
         ("id\npi-1\npi-1\n", "lists pi-1 twice"),
         ("id\n../pi-1\n", "is no device's id"),
         ("id\npi-9\n", "is no bundle"),
+        ("id\nrenamed\n", "is the bundle of pi-2, not of renamed"),
     ],
-    ids=["no-column", "empty", "twice", "elsewhere", "no-bundle"],
+    ids=["no-column", "empty", "twice", "elsewhere", "no-bundle", "renamed"],
 )
 def test_a_wrong_list_is_refused_before_the_first_card(
     monkeypatch: pytest.MonkeyPatch,
@@ -285,6 +286,7 @@ def test_a_wrong_list_is_refused_before_the_first_card(
     why: str,
 ) -> None:
     write_bundle(tmp_path / "devices")
+    write_bundle(tmp_path / "devices", "pi-2").rename(tmp_path / "devices/renamed")
     (tmp_path / "list.csv").write_text(text)
     boot = mounted(tmp_path / "bootfs")
     many = ("--csv", str(tmp_path / "list.csv"), "--bundles", str(tmp_path / "devices"))

@@ -12,13 +12,9 @@ from tests.deploy.test_deploy_command import midge
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 # One of each requirement, of the oldest version allowed; numpy for the card's Python and machine only.
-REQUIRED = {
-    name.replace("-", "_"): version
-    for name, version in (
-        re.fullmatch(r"([\w-]+)[~>=]=([\d.]+)", line).groups()  # type: ignore[union-attr]  else the test fails
-        for line in PROJECT["dependencies"]
-    )
-} | {"pip": "25.0"}
+REQUIRED = dict(
+    re.findall(r"^([\w-]+)[~>=]=([\d.]+)$", "\n".join([*PROJECT["dependencies"], "pip>=25.0"]), re.MULTILINE)
+)
 TAGS = {"numpy": "cp313-cp313-manylinux_2_28_aarch64", "cryptography": "cp311-abi3-manylinux_2_28_aarch64"}
 
 
@@ -27,7 +23,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where pip finds wheels, and nowhere else."""
     folder = tmp_path / "index"
     folder.mkdir()
-    for name, version in REQUIRED.items():
+    for requirement, version in REQUIRED.items():
+        name = requirement.replace("-", "_")
         info = f"{name}-{version}.dist-info"
         with zipfile.ZipFile(folder / f"{name}-{version}-{TAGS.get(name, 'py3-none-any')}.whl", "w") as wheel:
             wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -45,7 +42,8 @@ def test_it_has_all_that_a_device_installs_and_names_what_it_has(
     assert midge(monkeypatch, "wheelhouse", str(tmp_path / "out"), "--python", "3.13") == 0
     made = read_wheelhouse(tmp_path / "out/cp313-aarch64")
     wheels = {path.name.split("-")[0] for path in made.files if path.suffix == ".whl"}
-    assert wheels == REQUIRED.keys() | {"midge"}
+    assert len(REQUIRED) == len(PROJECT["dependencies"]) + 1
+    assert wheels == {name.replace("-", "_") for name in REQUIRED} | {"midge"}
     assert re.fullmatch(rf"{re.escape(PROJECT['version'])}-[0-9a-f]{{8}}", made.version)
     assert made.version in capsys.readouterr().out
     assert midge(monkeypatch, "wheelhouse", str(tmp_path / "out"), "--python", "3.13") == 78
