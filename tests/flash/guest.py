@@ -91,20 +91,20 @@ class Guest:
                 stdout=console,
                 stderr=subprocess.STDOUT,
             )
-        self._shell: socket.socket | None = None
         self._asked = 0
+        # From the first moment: a shell without somebody who listens would end.
+        self._shell = self._connect()
 
     def cut_power(self) -> None:
         """End it at once; what was not synced is lost."""
         self._process.kill()
         self._process.wait()
-        if self._shell is not None:
-            self._shell.close()
+        self._shell.close()
         self._socket_path.unlink(missing_ok=True)
 
     def shut_down(self, within_s: float = 180) -> None:
         """Have it switch itself off."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, ConnectionError):
             self.run("systemctl poweroff --no-block")
         try:
             self._process.wait(within_s)
@@ -123,12 +123,11 @@ class Guest:
         mark = f"answer-{self._asked}"
         line = f"echo {mark}-begins; sh -c {shlex.quote(command)} 2>&1 </dev/null; echo {mark}-ends $?\n"
         deadline = time.monotonic() + within_s
-        shell = self._connected()
-        shell.sendall(line.encode())
+        self._shell.sendall(line.encode())
         said = b""
-        while f"\n{mark}-ends ".encode() not in said or not said.endswith(b"\n"):
-            shell.settimeout(max(0.01, deadline - time.monotonic()))
-            part = shell.recv(1 << 16)
+        while f"{mark}-ends ".encode() not in said or not said.endswith(b"\n"):
+            self._shell.settimeout(max(0.01, deadline - time.monotonic()))
+            part = self._shell.recv(1 << 16)
             if not part:
                 raise ConnectionError(f"the guest ended; see {self._log}")
             said += part.replace(b"\r", b"")
@@ -147,11 +146,10 @@ class Guest:
                 raise TimeoutError(f"{command}: not within {within_s} s; see {self._log}\n{said}")
             time.sleep(POLL_S)
 
-    def _connected(self) -> socket.socket:
-        if self._shell is None:
-            while not self._socket_path.exists():
-                assert self._process.poll() is None, f"QEMU did not start; see {self._log}"
-                time.sleep(POLL_S)
-            self._shell = socket.socket(socket.AF_UNIX)
-            self._shell.connect(str(self._socket_path))
-        return self._shell
+    def _connect(self) -> socket.socket:
+        while not self._socket_path.exists():
+            assert self._process.poll() is None, f"QEMU did not start; see {self._log}"
+            time.sleep(POLL_S)
+        shell = socket.socket(socket.AF_UNIX)
+        shell.connect(str(self._socket_path))
+        return shell
