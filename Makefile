@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 SEED ?= 0
+# What `make flash-test` emulates.
+ARCH ?= amd64
 # Where the data of the examples is, for `make examples`.
 MNIST ?= data/mnist
 LETTERS ?= data/letters
@@ -25,12 +27,13 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb clean mosquitto systemd sshd
+.PHONY: help install demo examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb flash-test
+.PHONY: clean mosquitto systemd sshd fat
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-install: $(STAMP) mosquitto ## make .venv with everything, and see that Mosquitto is there
+install: $(STAMP) mosquitto fat ## make .venv with everything, and see that Mosquitto and mtools are there
 
 demo: install ## three devices on this machine train one model; options by ARGS="--rounds 5"
 	$(BIN)/midge demo $(ARGS)
@@ -86,6 +89,12 @@ deb: $(STAMP) ## Debian packages of agent, aggregator and registrar into dist/, 
 	for service in aggregator registrar; do $(BIN)/python -m deploy.package.deb $$service || exit 1; done
 	sh tests/package/check.sh dist
 
+flash-test: install ## boot flashed cards in QEMU, half an hour; needs root; ARCH="amd64 arm64", amd64 by itself
+	@for arch in $(ARCH); do \
+		sh tests/flash/fetch.sh build/flash-test $$arch && \
+		PYTHONPATH=. $(BIN)/python -m tests.flash.run build/flash-test $$arch || exit 1; \
+	done
+
 clean: ## remove what these targets made, .venv included
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -98,6 +107,9 @@ systemd:
 
 sshd:
 	@sh tests/deploy/sshd.sh build/sshd
+
+fat:
+	@sh deploy/bootstrap/fat.sh
 
 $(STAMP): pyproject.toml examples/xor_genetic/runtime/pyproject.toml
 	@sh deploy/bootstrap/python.sh $(PYTHON)

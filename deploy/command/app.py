@@ -11,6 +11,7 @@ from deploy.command import (
     devices,
     enroll,
     export,
+    flash,
     foreign,
     init,
     install,
@@ -67,6 +68,7 @@ demo.add_to(app)
 devices.add_to(app)
 enroll.add_to(app)
 export.add_to(app)
+flash.add_to(app)
 foreign.add_to(app)
 init.add_to(app)
 install.add_to(app)

@@ -50,7 +50,7 @@ NOT_RUN = {
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SERVICES = ("midge-agent", "midge-aggregator")
-SYSTEM = ("cd", "sudo", "systemctl", "ls", "mosquitto", "mosquitto_sub", "python3")
+SYSTEM = ("cd", "sudo", "systemctl", "ls", "mosquitto", "mosquitto_sub", "python3", "scp", "ssh", "umount")
 COMMANDS = sorted({command for block in all_blocks("console") for command, _ in commands(block)})
 
 

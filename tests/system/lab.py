@@ -83,6 +83,8 @@ class Process:
 class Lab:
     """Folder, broker, and whatever of the federation is running; everything ends with it."""
 
+    patience_s = PATIENCE_S
+
     def __init__(
         self, folder: Path, broker: BrokerSettings | None = None, usernames: Mapping[str, str] | None = None
     ) -> None:
@@ -228,7 +230,7 @@ class Lab:
 
     def until(self, found: Callable[[dict[str, Document]], Result | None]) -> Result:
         """Read the monitor topics until `found` gives something that is not None or False."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self.patience_s
         while (left := deadline - time.monotonic()) > 0:
             result = found(self.documents)
             if result is not None and result is not False:
@@ -240,7 +242,7 @@ class Lab:
                 self.documents[name] = document
                 self.history.append((name, document))
         raise AssertionError(
-            f"did not happen in {PATIENCE_S:g} s; seen: {json.dumps(self.documents, indent=1)}"
+            f"did not happen in {self.patience_s:g} s; seen: {json.dumps(self.documents, indent=1)}"
         )
 
     def until_state(self, device: str, *states: str) -> Document:

@@ -1,0 +1,221 @@
+"""The verbs that make cards: flash, and wheelhouse for what it installs."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from deploy.card.cloud import MAX_PASSWORD, MIN_PASSWORD, PSK_DIGITS, System, Wifi
+from deploy.card.devices import Row, listed, one
+from deploy.card.flash import flash as write_card
+from deploy.card.flash import plan
+from deploy.card.image import ImagePartition
+from deploy.card.partition import Content, MountedPartition, Partition, size
+from deploy.card.wheelhouse import MACHINES, PYTHONS, Target, build_wheelhouse, read_wheelhouse
+from host.errors import ConfigError
+
+FULL = "With --full (else Raspberry Pi Imager's own settings are left alone)"
+Folder = Annotated[Path | None, typer.Option(metavar="DIR", show_default=False)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these verbs part of the command."""
+    app.command("flash")(flash)
+    app.command("wheelhouse")(wheelhouse)
+
+
+def flash(  # noqa: PLR0913  each is an option
+    *,
+    wheelhouse: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Of the card's Python, by midge wheelhouse.", show_default=False),
+    ],
+    boot: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the card's boot partition is mounted.", show_default=False),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Or an image of Raspberry Pi OS, unpacked.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="Write copies of the image there, <id>.img; else the image itself is changed.",
+            show_default=False,
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="One device's, by midge enroll.", show_default=False),
+    ] = None,
+    devices: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Or many: columns id and maybe hostname.", show_default=False
+        ),
+    ] = None,
+    bundles: Annotated[
+        Path, typer.Option(metavar="DIR", help="With --csv, the folder that has a bundle for each id.")
+    ] = Path("devices"),
+    dry_run: Annotated[bool, typer.Option(help="Show what would be written, and write nothing.")] = False,
+    full: Annotated[bool, typer.Option(help="Set up hostname, user, SSH and Wi-Fi as well.")] = False,
+    hostname: Annotated[
+        str | None, typer.Option(help="Else the device's id.", rich_help_panel=FULL, show_default=False)
+    ] = None,
+    user: Annotated[str, typer.Option(help="Who may log in, by key only.", rich_help_panel=FULL)] = "pi",
+    ssh_key: Annotated[
+        Path | None, typer.Option(help="The user's public key.", rich_help_panel=FULL, show_default=False)
+    ] = None,
+    wifi: Annotated[
+        str | None,
+        typer.Option(metavar="SSID", help="A network to join.", rich_help_panel=FULL, show_default=False),
+    ] = None,
+    wifi_password_file: Annotated[
+        Path | None, typer.Option(help="Holds its password.", rich_help_panel=FULL, show_default=False)
+    ] = None,
+    wifi_country: Annotated[
+        str | None,
+        typer.Option(metavar="CC", help="Two letters, such as DE.", rich_help_panel=FULL, show_default=False),
+    ] = None,
+) -> None:
+    """Put the agent and a device's bundle onto a card that has Raspberry Pi OS.
+
+    At its first boot the device installs the agent without a network, erases the secrets from the card's boot
+    partition, and reports to the broker.
+    """
+    rows = _rows(bundle, devices, bundles, hostname)
+    house = read_wheelhouse(wheelhouse)
+    radio = _wifi(wifi, wifi_password_file, wifi_country)
+    if not full and (radio or ssh_key or hostname):
+        raise ConfigError("--hostname, --ssh-key and --wifi go with --full: else Imager's settings hold")
+    public = _public_key(ssh_key)
+    screen = Console(stderr=True, highlight=False)
+    for row, partition in _dry(rows, boot, image) if dry_run else _cards(rows, boot, image, output):
+        system = System(row.hostname, user, public, radio) if full else None
+        content = plan(partition, row.device, house, system)
+        if dry_run:
+            Console(highlight=False).print(_table(row, content))
+            continue
+        _write(partition, content, row.device.id, screen)
+        screen.print(f"{row.device.id}: written. At its first boot it installs midge {house.version}.")
+
+
+def wheelhouse(
+    output: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put it.", show_default=False)],
+    *,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"The card's: {', '.join(PYTHONS)}; can be repeated; else all.", show_default=False
+        ),
+    ] = None,
+    machine: Annotated[str, typer.Option(help=f"Of {', '.join(MACHINES)}.")] = MACHINES[0],
+) -> None:
+    """Download what a device needs to install the agent without a network: DIR/cp313-aarch64 and so on."""
+    if machine not in MACHINES or not set(python or ()) <= set(PYTHONS):
+        raise ConfigError(f"there are wheels for Python {', '.join(PYTHONS)} on {', '.join(MACHINES)}")
+    for version in python or PYTHONS:
+        target = Target(version, machine)
+        made = build_wheelhouse(target, output)
+        held = sum(path.stat().st_size for path in made.files)
+        typer.echo(
+            f"{output / target.tag}: midge {made.version}, {len(made.files)} files, {held / 1e6:.0f} MB"
+        )
+
+
+def _rows(bundle: Path | None, devices: Path | None, bundles: Path, hostname: str | None) -> list[Row]:
+    if (bundle is None) == (devices is None):
+        raise ConfigError("whose card? give --bundle DIR for one device, or --csv FILE for many")
+    if bundle is not None:
+        return [one(bundle, hostname)]
+    assert devices is not None
+    if hostname is not None:
+        raise ConfigError("--hostname names one device; with --csv it is a column")
+    return listed(devices, bundles)
+
+
+def _dry(rows: list[Row], boot: Path | None, image: Path | None) -> Iterator[tuple[Row, Partition]]:
+    """The one card or image that is there, for every device."""
+    for row in rows:
+        yield from _cards([row], boot, image, None)
+
+
+def _cards(
+    rows: list[Row], boot: Path | None, image: Path | None, output: Path | None
+) -> Iterator[tuple[Row, Partition]]:
+    if (boot is None) == (image is None):
+        raise ConfigError("which card? give --boot DIR where it is mounted, or --image FILE")
+    if image is not None:
+        if len(rows) > 1 and output is None:
+            raise ConfigError("many devices need an image each: name a folder for them by --output")
+        for row in rows:
+            yield row, ImagePartition(image if output is None else _copied(image, output, row.device.id))
+        return
+    assert boot is not None
+    for number, row in enumerate(rows):
+        if number:
+            typer.confirm(
+                f"Now the card of {row.device.id}: is it mounted at {boot}?", default=True, abort=True
+            )
+        yield row, MountedPartition(boot)
+
+
+def _copied(image: Path, folder: Path, device: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{device}.img"
+    if target.exists():
+        raise ConfigError(f"{target} is there already: name another folder, or remove it first")
+    return Path(shutil.copyfile(image, target))
+
+
+def _write(partition: Partition, content: Mapping[str, Content], device: str, screen: Console) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=screen, transient=True) as progress:
+        task = progress.add_task(device, total=sum(map(size, content.values())))
+        write_card(partition, content, lambda written: progress.advance(task, written))
+
+
+def _table(row: Row, content: Mapping[str, Content]) -> Table:
+    table = Table("file", "bytes", title=f"the card of {row.device.id}", title_justify="left", box=None)
+    table.columns[1].justify = "right"
+    for name, part in content.items():
+        table.add_row(name, f"{size(part):,}")
+    return table
+
+
+def _public_key(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    text = _text(file)
+    if not text.startswith(("ssh-", "ecdsa-", "sk-")):
+        raise ConfigError(f"{file} is no public key of SSH: it ends in .pub and begins with ssh-")
+    return text
+
+
+def _wifi(ssid: str | None, password_file: Path | None, country: str | None) -> Wifi | None:
+    if ssid is None and password_file is None and country is None:
+        return None
+    if ssid is None or password_file is None or country is None:
+        raise ConfigError("--wifi, --wifi-password-file and --wifi-country go together")
+    password = _text(password_file)
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD and len(password) != PSK_DIGITS:
+        raise ConfigError(
+            f"{password_file}: a Wi-Fi password has {MIN_PASSWORD} to {MAX_PASSWORD} characters"
+        )
+    return Wifi(ssid, password, country.upper())
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
