@@ -13,8 +13,9 @@ from broker import topics, wire
 from broker.advice import advised
 from broker.messages import AgentState, Grant, Presence, Receipt
 from broker.session import Session, Will
-from edge_agent import effects, events
+from edge_agent import events
 from edge_agent.conditions import find_hindrance
+from edge_agent.deeds import Deeds
 from edge_agent.disk import Disk
 from edge_agent.downloads import Downloads
 from edge_agent.identity import Identity
@@ -80,7 +81,16 @@ class Service:
         self._renewing = Renewing(self._identity, self._session, self._topics, settings.device)
         self._trainer = Trainer(settings, store, self._hear_trainer, trainer_module)
         device, key = settings.device, settings.device_key
-        self._voice = Voice(self._topics, device, key, sealed=settings.sealed)
+        voice = Voice(self._session, self._topics, device, key, sealed=settings.sealed)
+        self._deeds = Deeds(
+            self._disk,
+            self._downloads,
+            self._uploads,
+            self._trainer,
+            voice,
+            self._sealing_key,
+            self._note_drop,
+        )
         self._connection: str | None = None
         self._link = f"connecting to {settings.broker.url}"
         self._exit: ExitCode | None = None
@@ -135,6 +145,9 @@ class Service:
 
     def _new_core(self, snapshot: Snapshot) -> Lifecycle:
         return Lifecycle(self._settings.device, self._birth, SystemRandom(), snapshot)
+
+    def _sealing_key(self) -> str | None:
+        return self._core.snapshot().sealing
 
     def _heard_topics(self) -> list[str]:
         branches = [topics.FEDERATION, topics.ROUND, topics.INBOX, topics.PRESENCE]
@@ -319,7 +332,7 @@ class Service:
             before = self._core.state
             try:
                 for effect in self._core.handle(waiting.popleft(), time.monotonic()):
-                    waiting.extend(self._do(effect))
+                    waiting.extend(self._deeds.carry_out(effect, time.monotonic()))
             except StorageError as error:
                 self._fall_back(error)
                 return
@@ -341,65 +354,3 @@ class Service:
             self._tell(events.Connected(self._connection))
             if first:
                 self._hear_again()
-
-    @singledispatchmethod
-    def _do(self, effect: effects.Effect) -> list[events.Event]:
-        raise NotImplementedError(f"nobody carries out {effect!r}")
-
-    @_do.register
-    def _persist(self, effect: effects.Persist) -> list[events.Event]:
-        self._disk.save(effect.snapshot, time.monotonic())
-        return []
-
-    @_do.register
-    def _publish(self, effect: effects.Publish) -> list[events.Event]:
-        branch = effect.branch
-        topic = self._topics.topic(branch, device=self._settings.device)
-        payload = self._voice.payload(branch, effect.message, self._core.snapshot().sealing)
-        if payload is None:
-            log.debug("not said before there is a key to seal it to: %s", topic)
-        elif self._session.publish(topic, payload, qos=branch.qos, retain=branch.retained) is None:
-            log.debug("not sent, not connected or too much is waiting: %s", topic)
-        else:
-            log.debug("sent %s: %s", topic, effect.message)
-        return []
-
-    @_do.register
-    def _fetch(self, effect: effects.Fetch) -> list[events.Event]:
-        return [*self._downloads.fetch(effect.refs, time.monotonic())]
-
-    @_do.register
-    def _stop_fetching(self, _effect: effects.StopFetching) -> list[events.Event]:
-        self._downloads.stop()
-        return []
-
-    @_do.register
-    def _start_job(self, effect: effects.Train | effects.Evaluate) -> list[events.Event]:
-        return [*self._trainer.start(effect, time.monotonic())]
-
-    @_do.register
-    def _stop_training(self, _effect: effects.StopTraining) -> list[events.Event]:
-        self._trainer.stop()
-        return []
-
-    @_do.register
-    def _send_chunks(self, effect: effects.SendChunks) -> list[events.Event]:
-        return [*self._uploads.send(effect.update, effect.indexes)]
-
-    @_do.register
-    def _delete_update(self, effect: effects.DeleteUpdate) -> list[events.Event]:
-        self._uploads.stop()
-        self._store.delete_update(effect.transfer)
-        return []
-
-    @_do.register
-    def _log(self, effect: effects.Log) -> list[events.Event]:
-        log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
-        return []
-
-    @_do.register
-    def _reject(self, effect: effects.Reject) -> list[events.Event]:
-        if effect.warning:
-            self._note_drop("ignored", effect.reason)
-        log.debug("ignored: %s", effect.reason)
-        return []

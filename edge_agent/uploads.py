@@ -48,6 +48,11 @@ class Uploads:
         self._waiting.clear()
         self._in_flight.clear()
 
+    def delete(self, transfer: str) -> None:
+        """Remove an update that is settled."""
+        self.stop()
+        self._store.delete_update(transfer)
+
     def _pump(self) -> list[UpdateLost]:
         assert self._update is not None
         most = max(1, min(MAX_IN_FLIGHT, BYTES_IN_FLIGHT // self._update.chunk_bytes))

@@ -1,4 +1,4 @@
-"""What the device says, as payloads: as it is, or sealed to the aggregator's key once that was announced."""
+"""What the device says: as it is, or sealed to the aggregator's key once that was announced."""
 
 import logging
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from broker import wire
 from broker.envelope import DeviceKey
 from broker.messages import Message, Presence
+from broker.session import Session
 from broker.topics import OFFER, PRESENCE, REPORT, Branch, Topics
 from host.errors import SealError
 
@@ -21,12 +22,26 @@ class Voice:
     The device's own key is read, or made, when something is first sealed.
     """
 
-    def __init__(self, topics: Topics, device: str, key_path: Path, *, sealed: bool) -> None:
+    def __init__(
+        self, session: Session, topics: Topics, device: str, key_path: Path, *, sealed: bool
+    ) -> None:
+        self._session = session
         self._topics = topics
         self._device = device
         self._path = key_path
         self._sealed = sealed
         self._key: DeviceKey | None = None
+
+    def say(self, branch: Branch, message: Message, sealing_key: str | None) -> None:
+        """Publish, when connected; the lifecycle says again what matters. Raises as `payload` does."""
+        topic = self._topics.topic(branch, device=self._device)
+        payload = self.payload(branch, message, sealing_key)
+        if payload is None:
+            log.debug("not said before there is a key to seal it to: %s", topic)
+        elif self._session.publish(topic, payload, qos=branch.qos, retain=branch.retained) is None:
+            log.debug("not sent, not connected or too much is waiting: %s", topic)
+        else:
+            log.debug("sent %s: %s", topic, message)
 
     def payload(self, branch: Branch, message: Message, sealing_key: str | None) -> bytes | None:
         """What to publish on this branch; None when it must not be said now.

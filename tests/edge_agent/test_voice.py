@@ -6,6 +6,8 @@ from broker import topics as tree
 from broker.envelope import disclose
 from broker.messages import AgentState, BlobRef, Heartbeat, Message, Offer, Presence, Report
 from broker.sealing import SealingKey
+from broker.session import Session
+from broker.settings import BrokerSettings
 from broker.topics import Branch, Topics
 from broker.wire import decode, encode
 from edge_agent.voice import Voice
@@ -25,7 +27,10 @@ def key(tmp_path: Path) -> SealingKey:
 
 
 def voice(folder: Path, *, sealed: bool) -> Voice:
-    return Voice(TOPICS, "pi-1", folder / "device.key", sealed=sealed)
+    silent = Session(
+        BrokerSettings(url="mqtt://pi"), "pi-1", lambda _event: None, will=None, subscriptions=[]
+    )
+    return Voice(silent, TOPICS, "pi-1", folder / "device.key", sealed=sealed)
 
 
 def test_without_a_key_all_is_said_as_it_is_and_no_key_is_made(tmp_path: Path) -> None:
