@@ -1,4 +1,5 @@
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def mosquitto(tmp_path: Path, topics: Topics) -> Iterator[Mosquitto]:
     """A running broker with an account for each of USERS."""
     with Mosquitto(tmp_path / "mosquitto", topics, USERS) as broker:
         yield broker
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts this process and those it starts, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

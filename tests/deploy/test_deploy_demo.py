@@ -62,6 +62,7 @@ def test_three_devices_of_mnist_reach_the_anchor_in_three_rounds() -> None:
     assert all(0.65 <= accuracy <= 0.70 for accuracy in found["accuracy_alone"].values())
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     with subprocess.Popen(

@@ -103,6 +103,7 @@ def test_an_error_in_the_block_ends_everything_too(tmp_path: Path) -> None:
     assert not is_alive(started[0].process.pid)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_a_process_starts_leaves_it_noted_and_so_stopped(
     tmp_path: Path,
 ) -> None:
