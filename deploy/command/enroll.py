@@ -72,8 +72,8 @@ def enroll(  # noqa: PLR0913 - each is an option
         typer.echo(f"{settings.device}: {bundle}")
     if token:
         typer.echo(
-            f"Have the broker read the tokens' accounts: midge install broker --home {shlex.quote(str(home))}, "
-            "or SIGHUP where it runs from the home itself.",
+            "Have the broker read the tokens' accounts: "
+            f"midge install broker --home {shlex.quote(str(home))}, or SIGHUP where it runs from the home.",
             err=True,
         )
     if any(settings.data.path == Path(DATA["data.path"]) for settings in wanted):
