@@ -1,5 +1,6 @@
 """The verb `enroll`: bundles for devices."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,11 @@ def enroll(  # noqa: PLR0913 - each is an option
     for settings, bundle in zip(wanted, _bundles(opened, wanted, lifetime_s if token else None), strict=True):
         typer.echo(f"{settings.device}: {bundle}")
     if token:
-        typer.echo("Send the broker SIGHUP, so that it reads the tokens' accounts.", err=True)
+        typer.echo(
+            "Have the broker read the tokens' accounts: "
+            f"midge install broker --home {shlex.quote(str(home))}, or SIGHUP where it runs from the home.",
+            err=True,
+        )
     if any(settings.data.path == Path(DATA["data.path"]) for settings in wanted):
         typer.echo(f"Say where the examples lie: [data] in {AGENT}, or --set data.path=...", err=True)
 
