@@ -5,11 +5,12 @@ from pathlib import Path
 
 from deploy.home.create import broker_texts
 from deploy.home.home import Home
+from deploy.pki.authority import CRL
 from deploy.units.catalogue import Service
 from deploy.units.payload import Given, read_files
 from host.errors import ConfigError
 
-BROKER_FILES = ("ca.crt", "crl.pem", "broker.crt", "broker.key", "accounts", "viewers", "tokens")
+BROKER_FILES = ("ca.crt", "broker.crt", "broker.key", "accounts", "viewers", "tokens")
 BROKER_STATE = Path("/var/lib/midge-broker")
 # Certificates and tokens are kept where `midge enroll` and `midge revoke` keep them, too.
 IN_PLACE = """\
@@ -38,6 +39,8 @@ def _broker_files(home: Home) -> dict[str, bytes]:
     # They name each other by their paths, which are others on the broker's machine.
     texts = broker_texts(home, Path("/etc/midge/broker"), BROKER_STATE)
     copies = {name: (home.broker / name).read_bytes() for name in BROKER_FILES}
+    # The authority knows who is revoked, whatever broker was told: an older list would let them in again.
+    copies["crl.pem"] = (home.pki / CRL).read_bytes()
     return copies | {name: text.encode() for name, text in texts.items()}
 
 

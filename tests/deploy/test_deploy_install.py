@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.x509 import load_pem_x509_crl
 
+from broker.topics import Role
 from deploy.command.app import run
+from deploy.pki.authority import Authority
 from deploy.units.catalogue import SERVICES
 from deploy.units.payload import Given, write_payload
 from deploy.units.placing import Place
+from host.certificates import new_key, request
 from host.errors import ConfigError
 from tests.deploy.home.federation import make_home
 from tests.deploy.sshd import Sshd, find_sshd
@@ -301,10 +305,23 @@ def test_the_broker_s_files_name_each_other_where_they_will_be(
         assert (root / path[1:]).is_file(), path
     assert "persistence_location /var/lib/midge-broker/" in conf
     assert oct((settings / "broker.key").stat().st_mode & 0o777) == "0o600"
-    (home / "broker/crl.pem").write_text("another")
+    (home / "broker/accounts").write_text("another")
     told = midge.done("install", "broker", "--home", home, "--root", root)
-    assert "crl.pem" in told
+    assert "accounts" in told
     assert "mosquitto.conf" not in told
+
+
+def test_a_broker_gets_the_newest_list_of_revoked_certificates_wherever_revoke_wrote_it(
+    tmp_path: Path, home: Path, midge: Midge
+) -> None:
+    root = tmp_path / "root"
+    midge.done("install", "broker", "--home", home, "--root", root)
+    authority = Authority.load(home / "pki")
+    authority.sign("pi-7", Role.DEVICE, request(new_key(), "pi-7"))
+    authority.revoke("pi-7")
+    midge.done("install", "broker", "--home", home, "--root", root)
+    listed = load_pem_x509_crl((root / "etc/midge/broker/crl.pem").read_bytes())
+    assert len(listed) == 1
 
 
 def test_the_registrar_works_in_the_home(tmp_path: Path, home: Path, midge: Midge) -> None:
