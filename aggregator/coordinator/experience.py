@@ -64,6 +64,9 @@ def _learn_times(settings: RunSettings, current: Round, known: Experience, missi
     measured = 0 < in_time <= len(times)
     wanted_s = MARGIN * times[in_time - 1] if measured else 2 * current.deadline_s
     before_s = settings.deadline_s if known.deadline_s is None else known.deadline_s
+    if len(times) < current.quorum:
+        # Those who died may be the slow ones: what the others took does not show that less time will do.
+        wanted_s = max(wanted_s, before_s)
     # Up at once and down by halves: a round that is abandoned costs more than one that waits.
     smoothed_s = max(wanted_s, (before_s + wanted_s) / 2)
     known.deadline_s = min(max(smoothed_s, settings.min_deadline_s), settings.deadline_s)

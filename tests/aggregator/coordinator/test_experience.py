@@ -90,6 +90,15 @@ def test_the_deadline_is_never_below_its_least() -> None:
     assert round_s(world) == pytest.approx(50.0, abs=0.3)
 
 
+def test_who_was_quick_while_the_others_died_does_not_shorten_the_deadline() -> None:
+    world = begun(deadline_s=100.0, min_deadline_s=10.0, quorum=2, grace_s=0.0)
+    world.upload("a")
+    world.died("b", "c")
+    world.live(100.0, "a")
+    world.born("b", "c")
+    assert (world.number, round_s(world)) == (2, 100.0)
+
+
 def test_without_a_least_deadline_it_stays_what_the_operator_set() -> None:
     world = begun(deadline_s=100.0)
     play(world, 0.0, "a", "b", "c")
