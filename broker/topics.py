@@ -54,6 +54,11 @@ class Branch:
     clearer: Role | None = None
     """Who, besides the writer, takes off the broker what is retained there: the same right."""
 
+    @property
+    def writers(self) -> tuple[Role, ...]:
+        """Who needs the right to write there."""
+        return (self.writer,) if self.clearer is None else (self.writer, self.clearer)
+
     def wildcard(self, **fields: str) -> str:
         """Fill in the fields given; the others become single-level wildcards."""
         return re.sub(r"{(\w+)}", lambda field: fields.get(field[1], "+"), self.pattern)

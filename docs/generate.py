@@ -156,7 +156,7 @@ def message(name: str) -> str:
 
 
 def _accesses(role: topics.Role) -> Iterator[tuple[str, list[topics.Branch]]]:
-    yield "publish", [branch for branch in topics.TREE if role in (branch.writer, branch.clearer)]
+    yield "publish", [branch for branch in topics.TREE if role in branch.writers]
     yield "subscribe", [branch for branch in topics.TREE if role in branch.readers]
 
 

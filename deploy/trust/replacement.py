@@ -46,5 +46,5 @@ def renew_bundle(home: Home, authority: Authority, device: str) -> Path:
 
 
 def admit(operator: BrokerSettings, device: str) -> str:
-    """Have the aggregator hear a device again, if it was excluded; what it says. Raises MidgeError."""
+    """Have the aggregator hear a device, whatever key it signs with; what it says. Raises MidgeError."""
     return ask(operator, new_request(Verb.ADMIT, device=device), ASKED_S).text

@@ -1,19 +1,16 @@
 """Keys that give way to others while the fleet goes on: the broker's, and the aggregator's."""
 
-import os
 import socket
 import ssl
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from deploy.home.create import LOCAL_HOSTS
 from deploy.home.home import Home
-from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener
+from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener, replace_file
 from host.certificates import new_key, not_after, private_key, serial
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
-from host.files import write_atomic
 
 SEEN_S = 10.0
 PAUSE_S = 0.1
@@ -38,8 +35,8 @@ def rotate_broker(home: Home, file: BrokerFile, say: Say) -> ExitCode:
     names = tuple(dict.fromkeys((*home.federation.hosts, *LOCAL_HOSTS)))
     chain = home.authority().issue_server(names, private_key(key).public_key())
     # A broker that starts between the two does not find them to fit, and is started again.
-    _replace(keys[0], key, KEY_MODE)
-    _replace(certificates[0], chain, CERTIFICATE_MODE)
+    replace_file(keys[0], key, KEY_MODE)
+    replace_file(certificates[0], chain, CERTIFICATE_MODE)
     say("certificate", f"{certificates[0]} is written, valid until {not_after(chain):%Y-%m-%d}")
     try:
         say("broker", f"process {file.reload()} reads it again")
@@ -75,10 +72,3 @@ def served_serial(port: int) -> str | None:
     except OSError:
         return None
     return serial(ssl.DER_cert_to_PEM_cert(shown).encode()) if shown else None
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in the place of another, for the same owner."""
-    before = path.stat()
-    write_atomic(path, content, mode=mode)
-    os.chown(path, before.st_uid, before.st_gid)
