@@ -150,6 +150,15 @@ ENROL_REQUEST = Branch(
 ENROL_REPLY = Branch(
     "enrol/{token}/reply", REGISTRAR, (ENROLMENT,), "Issued or Refusal", "the first one, or why there is none"
 )
+CERTIFIER = Branch(
+    "certifier",
+    REGISTRAR,
+    (DEVICE,),
+    "Certifier",
+    "who certifies devices now; emptied by the aggregator on midge purge",
+    retained=True,
+    clearer=AGGREGATOR,
+)
 CONTROL_REQUEST = Branch(
     "control/{user}/request", OPERATOR, (AGGREGATOR,), "Request", "an operator's command"
 )
@@ -194,6 +203,7 @@ TREE: tuple[Branch, ...] = (
     RENEWED,
     ENROL_REQUEST,
     ENROL_REPLY,
+    CERTIFIER,
     CONTROL_REQUEST,
     CONTROL_REPLY,
     MONITOR_AGGREGATOR,

@@ -14,7 +14,7 @@ from typing import Any
 from aggregator.coordinator import fleet, liveness, phases
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
-from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, update, wire
+from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, trust, update, wire
 from broker.settings import BrokerSettings
 from deploy.home.federation import FederationSettings, Ports
 from deploy.registrar.settings import RegistrarSettings
@@ -30,7 +30,7 @@ PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)
 
 MESSAGES = {
     name: model
-    for module in (messages, monitor, contract, layout, enrolment)
+    for module in (messages, monitor, contract, layout, enrolment, trust)
     for name, model in vars(module).items()
     if isinstance(model, type) and model.__module__ == module.__name__ and hasattr(model, "model_fields")
 } | {"Program": program.Program, "Header": update.Header}

@@ -11,7 +11,7 @@ from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.home.home import TOKENS, Home
 from deploy.home.starter import starter
-from deploy.pki.authority import ROOT, Authority
+from deploy.pki.authority import Authority
 from deploy.registrar.tokens import Tokens
 from edge_agent.settings import AgentSettings
 from host.certificates import new_key, request
@@ -96,7 +96,7 @@ def _put(home: Home, settings: AgentSettings, secrets: Mapping[str, bytes]) -> P
     try:
         for name, secret in secrets.items():
             write_secret(folder / name, secret)
-        write_atomic(folder / CA, (home.pki / ROOT).read_bytes())
+        write_atomic(folder / CA, home.roots())
         write_atomic(folder / AGENT, starter(settings, f"The agent of {device}.").encode())
         folder.rename(home.devices / device)
     except BaseException:

@@ -11,7 +11,7 @@ from broker.topics import Role
 from deploy.command.control import ask, new_request
 from deploy.home.bundle import AGENT, CA, CERTIFICATE, KEY
 from deploy.home.home import Home
-from deploy.pki.authority import ROOT, Authority
+from deploy.pki.authority import Authority
 from host.certificates import new_key, request
 from host.errors import ConfigError
 from host.files import sync_folder, write_atomic, write_secret
@@ -37,7 +37,7 @@ def renew_bundle(home: Home, authority: Authority, device: str) -> Path:
     fresh = Path(mkdtemp(prefix=f".{device}.", dir=home.devices))
     write_secret(fresh / KEY, key)
     write_atomic(fresh / CERTIFICATE, certificate)
-    write_atomic(fresh / CA, (home.pki / ROOT).read_bytes())
+    write_atomic(fresh / CA, home.roots())
     write_atomic(fresh / AGENT, settings.encode())
     shutil.rmtree(bundle)
     fresh.rename(bundle)
