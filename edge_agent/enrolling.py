@@ -168,7 +168,7 @@ class Enrolling:
 
     def _adopt(self, issued: Issued) -> None:
         require_ours(issued.chain, self._identity.pending_key(), self._device)
-        roots = roots_of(issued, self._broker.topics, self._identity)
+        roots = roots_of(issued, self._broker.topics, self._identity.roots(configured=True))
         self._identity.adopt(issued.chain, roots, token=self._token.id)
         self._identity.note(issued.renew_after_s, time.time())
         log.info("%s is enrolled", self._device)

@@ -60,9 +60,9 @@ class Identity:
         roots = self._folder / current / ROOTS
         return self._broker.model_copy(update=files | ({"ca_file": roots} if roots.exists() else {}))
 
-    def roots(self) -> bytes:
-        """Whom we trust, as PEM; empty where that is the system's affair. Raises StorageError."""
-        file = self.broker.ca_file
+    def roots(self, *, configured: bool = False) -> bytes:
+        """Whom we trust, or the settings name, as PEM; empty where the system knows. Raises StorageError."""
+        file = (self._broker if configured else self.broker).ca_file
         return b"" if file is None else self._bytes(file)
 
     def pair(self) -> tuple[bytes, bytes]:
@@ -82,12 +82,12 @@ class Identity:
     def adopt(self, chain: bytes, roots: bytes | None = None, *, token: str | None = None) -> None:
         """Show this certificate of the pending key from now on, and trust these roots, or else as before.
 
-        One that a token gave is not gone back on.
+        One that a token gave is not gone back on, and whom to trust the settings say again: both are new.
         """
         pending, record = self.record.pending, self.record
         if pending is None:
             raise StorageError(f"{self._path}: no key waits for a certificate; it will be asked for again")
-        if roots is None and self.broker.ca_file != self._broker.ca_file:
+        if roots is None and token is None and self.broker.ca_file != self._broker.ca_file:
             roots = self.roots()
         if roots is not None:
             self._write(self._folder / pending / ROOTS, roots)

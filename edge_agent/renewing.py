@@ -141,8 +141,8 @@ class Renewing:
 
     def _adopt(self, issued: Issued) -> None:
         require_ours(issued.chain, self._identity.pending_key(), self._device)
-        roots = roots_of(issued, self._topics, self._identity)
         try:
+            roots = roots_of(issued, self._topics, self._identity.roots())
             self._identity.adopt(issued.chain, roots)
         except MidgeError as error:
             log.warning("the renewed certificate cannot be kept: %s; asking again later", error)
@@ -159,15 +159,14 @@ class Renewing:
             log.warning("when to renew the certificate cannot be kept: %s", error)
 
 
-def roots_of(issued: Issued, topics: Topics, identity: Identity) -> bytes | None:
-    """Whom to trust from now on, as PEM; None: as before.
+def roots_of(issued: Issued, topics: Topics, trusted: bytes) -> bytes | None:
+    """Whom to trust from now on, as PEM, who trusts these; None: as before.
 
     Roots that nobody vouches for whom we trust are not taken; nor are those of an authority that is not the
     broker's.
     """
     trust = issued.trust
     try:
-        trusted = identity.roots()
         if trust is None or not set(fingerprints(trusted)) & set(fingerprints(trust.roots)):
             return None
         check(trust, topics.topic(CERTIFIER), trusted)
