@@ -14,6 +14,7 @@ from deploy.pki.authority import Authority
 from deploy.pki.register import Register
 from deploy.pki.succession import Stage, successor_of, trusted_roots
 from host.certificates import certificate, new_key, private_key
+from host.files import write_atomic
 
 NOW = datetime(2030, 5, 1, tzinfo=UTC)
 
@@ -74,16 +75,16 @@ def test_an_authority_that_is_half_replaced_is_the_new_one_and_is_replaced_again
     succession.begin(folder, "lab", NOW)
     succession.stand_alone(folder)
     new = Authority.load(folder).root
-    write, calls = succession.write_atomic, []
+    calls: list[Path] = []
 
     def cut(path: Path, content: bytes, mode: int | None = None) -> None:
         if len(calls) == copied:
             raise KeyboardInterrupt
         calls.append(path)
-        write(path, content, mode=mode)
+        write_atomic(path, content, mode=mode)
 
     with monkeypatch.context() as patched:
-        patched.setattr(succession, "write_atomic", cut)
+        patched.setattr("deploy.pki.succession.write_atomic", cut)
         with pytest.raises(KeyboardInterrupt):
             succession.finish(folder)
     assert successor_of(folder)[0] is Stage.ALONE
