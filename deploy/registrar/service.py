@@ -13,7 +13,7 @@ from broker.enrolment import EnrolmentRequest, Issued, RenewalRequest
 from broker.session import Session
 from broker.trust import Certifier, Trust, fingerprints, vouch
 from deploy.pki.authority import Authority
-from deploy.pki.succession import successor_of
+from deploy.pki.succession import Stage, successor_of
 from deploy.registrar import events
 from deploy.registrar.core import Registrar
 from deploy.registrar.settings import RegistrarSettings
@@ -219,6 +219,9 @@ class Service:
 
     def _say_certifier(self) -> None:
         authority = self._authority
+        # Devices would renew now to trust both, and once more when the other one signs.
+        if authority.stage is Stage.TRUSTED:
+            return
         (issuer,) = fingerprints(authority.intermediate)
         certifier = Certifier(
             issuer=issuer,

@@ -7,6 +7,7 @@ from broker.enrolment import RenewalRequest
 from broker.topics import Role
 from broker.trust import fingerprints
 from deploy.pki.authority import Authority
+from deploy.pki.succession import Stage
 from deploy.registrar.events import Standing
 from host import certificates
 from host.errors import DataError
@@ -29,7 +30,12 @@ def standing_of(authority: Authority, device: str, certificate_pem: bytes) -> St
 
 
 def is_outdated(authority: Authority, asked: RenewalRequest) -> bool:
-    """Whether a device's certificate is another authority's than that of now, or its roots are others."""
+    """Whether a device's certificate is another authority's than that of now, or its roots are others.
+
+    While the next authority only is trusted yet, nobody's is.
+    """
+    if authority.stage is Stage.TRUSTED:
+        return False
     roots = set(asked.roots)
     others = bool(roots) and roots != set(fingerprints(authority.roots))
     return others or not is_current(authority, asked.certificate)
