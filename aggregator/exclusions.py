@@ -18,7 +18,8 @@ class Exclusions:
     """Who is excluded.
 
     `clear` takes off the broker what a device, or we of it, retained there. `ask` has the broker say again
-    what it retains of a device: its birth was not heard meanwhile.
+    what it retains of a device: its birth was not heard meanwhile. `forget_key` has a device known by
+    whatever key it signs with next.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class Exclusions:
         tell: Callable[[Event], None],
         clear: Callable[[str], None],
         ask: Callable[[str], None],
+        forget_key: Callable[[str], None],
     ) -> None:
         self._ledger = ledger
         self._tell = tell
         self._clear = clear
         self._ask = ask
+        self._forget_key = forget_key
         self._reasons = ledger.excluded()
 
     def __contains__(self, device: str) -> bool:
@@ -56,13 +59,15 @@ class Exclusions:
         return f"{device} is excluded: nothing of it is heard"
 
     def admit(self, device: str) -> str:
-        """Hear a device again; what is to be said of it. Raises NoRoomError."""
-        if device not in self._reasons:
-            return f"{device} is not excluded"
-        self._ledger.commit((DeviceAdmitted(device),), None)
-        del self._reasons[device]
+        """Hear a device, also one that was set up anew; what is to be said of it. Raises NoRoomError."""
+        self._forget_key(device)
+        said = f"{device} was not excluded"
+        if device in self._reasons:
+            self._ledger.commit((DeviceAdmitted(device),), None)
+            del self._reasons[device]
+            said = f"{device} is heard again"
         self._ask(device)
-        return f"{device} is heard again"
+        return said
 
     def heard(self, device: str, branch: Branch, message: Received) -> None:
         """Something of an excluded device: a broker that was killed brings its presence back."""

@@ -215,6 +215,11 @@ class Ledger:
                 "INSERT OR IGNORE INTO device_keys VALUES (?, ?, ?)", (device, key, unix_s)
             )
 
+    def forget_device_key(self, device: str) -> None:
+        """Have the device known by whatever key it uses next."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM device_keys WHERE device = ?", (device,))
+
     def close(self) -> None:
         """Close the file and release its lock."""
         self._connection.close()

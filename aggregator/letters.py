@@ -26,6 +26,7 @@ class DeviceKeys:
 
     def __init__(self, ledger: Ledger, configured: Mapping[str, str]) -> None:
         self._ledger = ledger
+        self._configured = configured
         self._known = {**ledger.device_keys(), **configured}
 
     def check(self, device: str, key: str) -> None:
@@ -39,9 +40,18 @@ class DeviceKeys:
         elif known != key:
             raise ForgeryError(
                 f"it is signed with key {key}, and {device} is known by {known[:8]}...; if the device was "
-                "set up anew, put the new key under device_keys in the aggregator's settings, or else "
-                "somebody speaks in its name"
+                f"set up anew: midge admit {device}, or put the new key under device_keys in the "
+                "aggregator's settings; else somebody speaks in its name"
             )
+
+    def forget(self, device: str) -> None:
+        """Let the next key that a device uses be its own, unless the settings name one.
+
+        Raises StorageError.
+        """
+        self._ledger.forget_device_key(device)
+        if device not in self._configured:
+            self._known.pop(device, None)
 
     def _pin(self, device: str, key: str) -> None:
         if len(self._known) >= MAX_DEVICES:

@@ -114,7 +114,10 @@ class Service:
             discreet=settings.seals,
         )
         self._patience = Patience(self._core.fleet.lost_after_s)
-        self._exclusions = Exclusions(self._ledger, self._tell, self._clear_traces, self._ask_presence)
+        device_keys = DeviceKeys(self._ledger, settings.device_keys)
+        self._exclusions = Exclusions(
+            self._ledger, self._tell, self._clear_traces, self._ask_presence, device_keys.forget
+        )
         self._operators = Operators(
             settings, self._ledger, self._handle, self._state, self._post.to_operator, self._exclusions
         )
@@ -132,7 +135,7 @@ class Service:
             self._claim.heard_federation,
             self._claim.heard_beat,
         )
-        letters = Letters(sealing, DeviceKeys(self._ledger, settings.device_keys))
+        letters = Letters(sealing, device_keys)
         self._hearing = Hearing(self._topics, self._tell, hearers, letters)
         self._deeds = Deeds(self._deed_table(), self._filled)
         self._room = Room(settings.folder, self._core, self._deeds, self._tell, self._note)

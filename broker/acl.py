@@ -74,7 +74,7 @@ def _filter(topics: Topics, branch: Branch, user: str, role: Role) -> str:
 
 
 def _access(branch: Branch, role: Role) -> str | None:
-    reads, writes = role in branch.readers, role in (branch.writer, branch.clearer)
+    reads, writes = role in branch.readers, role in branch.writers
     if reads and writes:
         return "readwrite"
     return "read" if reads else "write" if writes else None

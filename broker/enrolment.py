@@ -18,6 +18,7 @@ from pydantic import Field
 from broker.messages import Message, Word
 from broker.names import Digest
 from broker.topics import FIELD_PATTERNS
+from broker.trust import MAX_ROOTS, Trust
 from host.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class RenewalRequest(Message):
     request: Request
     certificate: Chain = Field(description="the device's certificate of now, as PEM")
     proof: Proof = Field(description="ECDSA signature with the key of that certificate, SHA-256")
+    roots: tuple[Digest, ...] = Field(
+        default=(),
+        max_length=MAX_ROOTS,
+        description="SHA-256 of each root that it trusts, if others are to be trusted now",
+    )
 
 
 class RefusalReason(Word):
@@ -87,6 +93,7 @@ class Issued(Message):
     request: Digest = Field(description="SHA-256 of the request that is answered")
     chain: Chain = Field(description="the certificate and those between it and the authority, as PEM")
     renew_after_s: Wait = Field(description="when to ask for the next one, from now")
+    trust: Trust | None = Field(default=None, description="whom to trust from now on; None: as before")
 
 
 class Refusal(Message):

@@ -54,6 +54,11 @@ class Branch:
     clearer: Role | None = None
     """Who, besides the writer, takes off the broker what is retained there: the same right."""
 
+    @property
+    def writers(self) -> tuple[Role, ...]:
+        """Who needs the right to write there."""
+        return (self.writer,) if self.clearer is None else (self.writer, self.clearer)
+
     def wildcard(self, **fields: str) -> str:
         """Fill in the fields given; the others become single-level wildcards."""
         return re.sub(r"{(\w+)}", lambda field: fields.get(field[1], "+"), self.pattern)
@@ -145,6 +150,15 @@ ENROL_REQUEST = Branch(
 ENROL_REPLY = Branch(
     "enrol/{token}/reply", REGISTRAR, (ENROLMENT,), "Issued or Refusal", "the first one, or why there is none"
 )
+CERTIFIER = Branch(
+    "certifier",
+    REGISTRAR,
+    (DEVICE,),
+    "Certifier",
+    "who certifies devices now; emptied by the aggregator on midge purge",
+    retained=True,
+    clearer=AGGREGATOR,
+)
 CONTROL_REQUEST = Branch(
     "control/{user}/request", OPERATOR, (AGGREGATOR,), "Request", "an operator's command"
 )
@@ -189,6 +203,7 @@ TREE: tuple[Branch, ...] = (
     RENEWED,
     ENROL_REQUEST,
     ENROL_REPLY,
+    CERTIFIER,
     CONTROL_REQUEST,
     CONTROL_REPLY,
     MONITOR_AGGREGATOR,

@@ -14,7 +14,7 @@ from typing import Any
 from aggregator.coordinator import fleet, liveness, phases
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
-from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, update, wire
+from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, trust, update, wire
 from broker.settings import BrokerSettings
 from deploy.home.federation import FederationSettings, Ports
 from deploy.registrar.settings import RegistrarSettings
@@ -30,7 +30,7 @@ PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)
 
 MESSAGES = {
     name: model
-    for module in (messages, monitor, contract, layout, enrolment)
+    for module in (messages, monitor, contract, layout, enrolment, trust)
     for name, model in vars(module).items()
     if isinstance(model, type) and model.__module__ == module.__name__ and hasattr(model, "model_fields")
 } | {"Program": program.Program, "Header": update.Header}
@@ -156,7 +156,7 @@ def message(name: str) -> str:
 
 
 def _accesses(role: topics.Role) -> Iterator[tuple[str, list[topics.Branch]]]:
-    yield "publish", [branch for branch in topics.TREE if role in (branch.writer, branch.clearer)]
+    yield "publish", [branch for branch in topics.TREE if role in branch.writers]
     yield "subscribe", [branch for branch in topics.TREE if role in branch.readers]
 
 

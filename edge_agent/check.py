@@ -97,7 +97,8 @@ def _key(settings: AgentSettings) -> tuple[ExitCode, str]:
 def _successor(settings: AgentSettings, pinned: str) -> str:
     """The key that the retained announcement says has followed the pinned one."""
     topic = settings.broker.topics.topic(ROUND)
-    payload = retained(settings.broker, f"{settings.device}-check", topic)
+    broker = Identity(settings.state_folder, settings.broker).broker
+    payload = retained(broker, f"{settings.device}-check", topic)
     try:
         return successor(topic, payload, pinned) if payload else pinned
     except WireError:

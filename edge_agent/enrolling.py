@@ -28,7 +28,7 @@ from broker.session import Session
 from broker.topics import ENROL_REPLY, ENROL_REQUEST
 from edge_agent.backoff import Backoff
 from edge_agent.identity import Identity, shred
-from edge_agent.renewing import require_ours
+from edge_agent.renewing import require_ours, roots_of
 from edge_agent.settings import AgentSettings
 from host.errors import ConfigError, DataError, WireError
 from host.files import write_atomic
@@ -168,7 +168,8 @@ class Enrolling:
 
     def _adopt(self, issued: Issued) -> None:
         require_ours(issued.chain, self._identity.pending_key(), self._device)
-        self._identity.adopt(issued.chain, token=self._token.id)
+        roots = roots_of(issued, self._broker.topics, self._identity.roots(configured=True))
+        self._identity.adopt(issued.chain, roots, token=self._token.id)
         self._identity.note(issued.renew_after_s, time.time())
         log.info("%s is enrolled", self._device)
         self._enrolled = True

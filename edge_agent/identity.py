@@ -1,7 +1,8 @@
 """Which certificate the agent shows: the one that its settings name, or one that it got since.
 
 certificates.json             the Record
-certificates/<name>/          device.key and device.crt, side by side; only the record says which counts
+certificates/<name>/          device.key, device.crt and, where the registrar told whom to trust, ca.crt, side
+                              by side; only the record says which counts
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from host.errors import ConfigError, StorageError
 from host.files import write_atomic, write_secret
 
 RECORD, FOLDER = "certificates.json", "certificates"
-KEY, CERTIFICATE = "device.key", "device.crt"
+KEY, CERTIFICATE, ROOTS = "device.key", "device.crt", "ca.crt"
 CONFIGURED = "configured"
 MAX_FILE_BYTES = 1 << 16
 
@@ -56,7 +57,13 @@ class Identity:
             "key_file": self._folder / current / KEY,
             "certificate_file": self._folder / current / CERTIFICATE,
         }
-        return self._broker.model_copy(update=files)
+        roots = self._folder / current / ROOTS
+        return self._broker.model_copy(update=files | ({"ca_file": roots} if roots.exists() else {}))
+
+    def roots(self, *, configured: bool = False) -> bytes:
+        """Whom we trust, or the settings name, as PEM; empty where the system knows. Raises StorageError."""
+        file = (self._broker if configured else self.broker).ca_file
+        return b"" if file is None else self._bytes(file)
 
     def pair(self) -> tuple[bytes, bytes]:
         """Key and certificate of now, as PEM; raises StorageError without one."""
@@ -72,11 +79,18 @@ class Identity:
             pending = self._make_key()
         return self._bytes(self._folder / pending / KEY)
 
-    def adopt(self, chain: bytes, *, token: str | None = None) -> None:
-        """Show this certificate of the pending key from now on; one that a token gave is not gone back on."""
+    def adopt(self, chain: bytes, roots: bytes | None = None, *, token: str | None = None) -> None:
+        """Show this certificate of the pending key from now on, and trust these roots, or else as before.
+
+        One that a token gave is not gone back on, and whom to trust the settings say again: both are new.
+        """
         pending, record = self.record.pending, self.record
         if pending is None:
             raise StorageError(f"{self._path}: no key waits for a certificate; it will be asked for again")
+        if roots is None and token is None and self.broker.ca_file != self._broker.ca_file:
+            roots = self.roots()
+        if roots is not None:
+            self._write(self._folder / pending / ROOTS, roots)
         self._write(self._folder / pending / CERTIFICATE, chain)
         update = {"current": pending, "pending": None, "token": token or record.token}
         self._save(record.model_copy(update=update | {"before": None if token else record.current}))

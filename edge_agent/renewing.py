@@ -2,13 +2,15 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from random import SystemRandom
 
 from broker import wire
 from broker.enrolment import REFUSALS, Answer, Issued, Refusal, RefusalReason, RenewalRequest, digest_of, show
 from broker.messages import Message
 from broker.session import Session
-from broker.topics import RENEW, Topics
+from broker.topics import CERTIFIER, RENEW, Topics
+from broker.trust import Certifier, check, fingerprints
 from edge_agent.identity import Identity
 from edge_agent.schedule import LONGEST_PAUSE_S, Schedule
 from host.errors import DataError, MidgeError, WireError
@@ -33,6 +35,7 @@ class Renewing:
         self._device = device
         self._schedule = schedule or Schedule(SystemRandom())
         self._asked: bytes | None = None
+        self._heeded: Certifier | None = None
         self._connected = False
         if identity.record.current is not None:
             record = identity.record
@@ -77,6 +80,28 @@ class Renewing:
         except (MidgeError, OSError) as error:
             log.warning("the certificate cannot be renewed now: %s", error)
 
+    def certifier(self, payload: bytes) -> None:
+        """Hear who certifies devices now, and ask soon where we are another's; raises WireError."""
+        told = wire.decode(Certifier, payload)
+        # Said again at every connection: who was refused then waits as it was told.
+        if told == self._heeded:
+            return
+        self._heeded = told
+        try:
+            issuers = fingerprints(self._identity.pair()[1])[1:]
+            strays = told.issuer not in issuers or self._other_roots(told.roots)
+        except MidgeError as error:
+            log.warning("whether the authority changed cannot be told: %s", error)
+            return
+        if strays:
+            log.info("the authority changes: renewing the certificate within %.0f s", told.within_s)
+            self._schedule.hurry(told.within_s, time.monotonic())
+
+    def _other_roots(self, told: Sequence[str]) -> tuple[str, ...]:
+        """Those that we trust, if others are to be; a broker that is not the authority's is left alone."""
+        ours = fingerprints(self._identity.roots())
+        return ours if set(ours) & set(told) and set(ours) != set(told) else ()
+
     def answered(self, payload: bytes) -> None:
         """Hear the registrar; raises WireError for what is no answer."""
         # The adapter takes unions as well, which type[M] cannot say.
@@ -99,7 +124,10 @@ class Renewing:
         topic = self._topics.topic(RENEW, device=self._device)
         key, certificate = self._identity.pair()
         message = RenewalRequest(
-            request=self._asked, certificate=certificate, proof=show(key, topic, self._asked)
+            request=self._asked,
+            certificate=certificate,
+            proof=show(key, topic, self._asked),
+            roots=() if self._heeded is None else self._other_roots(self._heeded.roots),
         )
         log.info("asking the registrar whether to renew the certificate")
         self._session.publish(topic, wire.encode(message), qos=RENEW.qos)
@@ -114,7 +142,8 @@ class Renewing:
     def _adopt(self, issued: Issued) -> None:
         require_ours(issued.chain, self._identity.pending_key(), self._device)
         try:
-            self._identity.adopt(issued.chain)
+            roots = roots_of(issued, self._topics, self._identity.roots())
+            self._identity.adopt(issued.chain, roots)
         except MidgeError as error:
             log.warning("the renewed certificate cannot be kept: %s; asking again later", error)
             return
@@ -128,6 +157,23 @@ class Renewing:
             self._identity.note(wait_s, time.time())
         except MidgeError as error:
             log.warning("when to renew the certificate cannot be kept: %s", error)
+
+
+def roots_of(issued: Issued, topics: Topics, trusted: bytes) -> bytes | None:
+    """Whom to trust from now on, as PEM, who trusts these; None: as before.
+
+    Roots that nobody vouches for whom we trust are not taken; nor are those of an authority that is not the
+    broker's.
+    """
+    trust = issued.trust
+    try:
+        if trust is None or not set(fingerprints(trusted)) & set(fingerprints(trust.roots)):
+            return None
+        check(trust, topics.topic(CERTIFIER), trusted)
+    except MidgeError as error:
+        log.warning("going on with the roots of before: %s", error)
+        return None
+    return trust.roots
 
 
 def require_ours(chain: bytes, key: bytes, device: str) -> None:

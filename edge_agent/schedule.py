@@ -35,6 +35,10 @@ class Schedule:
         else:
             self.ask_at = now + self._random.uniform(0, self._spread_s)
 
+    def hurry(self, within_s: float, now: float) -> None:
+        """Ask within so long, at random: others were told the same."""
+        self.ask_at = min(self.ask_at, now + self._random.uniform(0, within_s))
+
     def asked(self, now: float) -> None:
         """Without an answer, ask again after a pause that doubles."""
         self.ask_at = now + self._random.uniform(self._pause_s / 2, self._pause_s)

@@ -152,7 +152,7 @@ class Service:
     def _heard_topics(self) -> list[str]:
         branches = [topics.FEDERATION, topics.ROUND, topics.INBOX, topics.PRESENCE]
         if self._identity.record.current is not None:
-            branches.append(topics.RENEWED)
+            branches += [topics.RENEWED, topics.CERTIFIER]
         return [self._topics.filter(branch, device=self._settings.device) for branch in branches]
 
     def _hear(self, event: broker_events.SessionEvent) -> None:
@@ -307,6 +307,9 @@ class Service:
         """Make events of a message; raises WireError."""
         if address.branch is topics.RENEWED:
             self._renewing.answered(message.payload)
+            return []
+        if address.branch is topics.CERTIFIER:
+            self._renewing.certifier(message.payload)
             return []
         if address.branch is topics.BLOB_CHUNK:
             digest, index = address.fields["digest"], int(address.fields["index"])

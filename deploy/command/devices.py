@@ -14,7 +14,7 @@ from broker.topics import Role
 from deploy.command.homes import HomeOption
 from deploy.command.options import OperatorSettings
 from deploy.home.home import Home
-from deploy.trust.devices import DeviceRow, device_rows, shown_devices
+from deploy.trust.devices import DeviceRow, device_rows, open_tokens, shown_devices
 from host.errors import ConfigError
 from host.settings import load_settings
 
@@ -31,14 +31,16 @@ def devices(
     home: HomeOption = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
 ) -> None:
-    """List the devices: certificates from the register, and what the aggregator last heard of them."""
+    """List the devices: certificates and unused tokens, and what the aggregator last heard of them."""
     opened = Home.open(home)
     documents = shown_devices(operator_broker(opened))
-    rows = device_rows(opened.authority().register.all(), documents or {})
+    now = datetime.now(UTC)
+    tokens = open_tokens(opened.tokens().all(), now)
+    rows = device_rows(opened.authority().register.all(), documents or {}, tokens)
     if as_json:
         typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=1))
     elif rows:
-        Console().print(_table(rows, datetime.now(UTC)))
+        Console().print(_table(rows, now))
     else:
         typer.echo("no device yet: midge enroll ID")
     if documents is None:
@@ -57,8 +59,15 @@ def _table(rows: list[DeviceRow], now: datetime) -> Table:
     table = Table("device", "state", "last heard", "certificate", "tags", "version")
     for row in rows:
         seen = f"{row.seen.astimezone():%Y-%m-%d %H:%M:%S}" if row.seen else ""
-        table.add_row(row.device, row.state, seen, _certificate(row, now), " ".join(row.tags), row.version)
+        table.add_row(row.device, row.state, seen, _rights(row, now), " ".join(row.tags), row.version)
     return table
+
+
+def _rights(row: DeviceRow, now: datetime) -> str:
+    if row.token_until is None:
+        return _certificate(row, now)
+    token = f"[cyan]token until {row.token_until.astimezone():%Y-%m-%d %H:%M}[/cyan]"
+    return token if row.certificate_until is None else f"{_certificate(row, now)}, {token}"
 
 
 def _certificate(row: DeviceRow, now: datetime) -> str:

@@ -1,6 +1,5 @@
 """The verb `enroll`: bundles for devices."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +7,17 @@ from typing import Annotated
 import typer
 
 from deploy.command.homes import HomeOption
+from deploy.command.revoke import BrokerConfigOption
 from deploy.home.batch import numbered, read_batch
 from deploy.home.bundle import AGENT, DATA, agent_settings, check_new, enrol, enrol_by_token
 from deploy.home.home import Home
+from deploy.pki.authority import REGISTER
+from deploy.pki.register import Register
+from deploy.trust.brokerfile import BrokerFile
+from deploy.trust.handing import hand_over_tokens
 from edge_agent.pausing import read_duration
 from edge_agent.settings import AgentSettings
-from host.errors import ConfigError
+from host.errors import ConfigError, MidgeError
 
 Chosen = Mapping[str, object]
 
@@ -49,6 +53,7 @@ def enroll(  # noqa: PLR0913 - each is an option
     expires: Annotated[
         str, typer.Option(metavar="TIME", help="With --token: how long it is good for, such as 12h or 7d.")
     ] = "7d",
+    broker_config: BrokerConfigOption = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of agent.toml.", show_default=False),
@@ -57,7 +62,8 @@ def enroll(  # noqa: PLR0913 - each is an option
     """Make a bundle for each device: agent.toml, key, certificate, and the authority's certificate.
 
     A bundle is what the agent is installed with, and what is in it is secret. None is ever overwritten. With
-    --token it has no key and no certificate, but a token, with which the agent gets one when it starts.
+    --token it has no key and no certificate, but a token, with which the agent gets one when it starts; the
+    broker is told, if it runs here.
     """
     lifetime_s = _lifetime_s(expires)
     opened = Home.open(home)
@@ -71,13 +77,26 @@ def enroll(  # noqa: PLR0913 - each is an option
     for settings, bundle in zip(wanted, _bundles(opened, wanted, lifetime_s if token else None), strict=True):
         typer.echo(f"{settings.device}: {bundle}")
     if token:
-        typer.echo(
-            "Have the broker read the tokens' accounts: "
-            f"midge install broker --home {shlex.quote(str(home))}, or SIGHUP where it runs from the home.",
-            err=True,
-        )
+        _tell_broker(opened, broker_config)
+    _remind_of_exclusion(opened, [settings.device for settings in wanted])
     if any(settings.data.path == Path(DATA["data.path"]) for settings in wanted):
         typer.echo(f"Say where the examples lie: [data] in {AGENT}, or --set data.path=...", err=True)
+
+
+def _tell_broker(home: Home, config: Path | None) -> None:
+    try:
+        process = hand_over_tokens(home, BrokerFile.read(config or home.broker / "mosquitto.conf"))
+    except MidgeError as error:
+        typer.echo(f"The broker has yet to read the tokens' accounts (SIGHUP): {error}", err=True)
+    else:
+        typer.echo(f"The broker (process {process}) reads the tokens' accounts.")
+
+
+def _remind_of_exclusion(home: Home, devices: Sequence[str]) -> None:
+    register = Register(home.pki / REGISTER)
+    for device in devices:
+        if any(row.revoked_at is not None for row in register.of(device)):
+            typer.echo(f"{device} was revoked before. When it is to be heard again: midge admit {device}")
 
 
 def _bundles(home: Home, wanted: Sequence[AgentSettings], lifetime_s: float | None) -> Iterator[Path]:

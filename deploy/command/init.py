@@ -8,7 +8,7 @@ import typer
 
 from deploy.home.create import complete, create, outdated
 from deploy.home.home import Home
-from deploy.pki.authority import ROOT_KEY
+from deploy.pki.issuer import ROOT_KEY
 
 
 def add_to(app: typer.Typer) -> None:

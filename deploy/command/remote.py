@@ -85,7 +85,10 @@ def admit(
     operator: OperatorSettings,
     device: Annotated[str, typer.Argument(help="The device's id.", show_default=False)],
 ) -> None:
-    """Have the aggregator hear an excluded device again, such as a new one under the old id."""
+    """Have the aggregator hear an excluded device again, or one that was set up anew under its id.
+
+    Where updates are sealed, it is known by the key that it signs with next.
+    """
     typer.echo(_ask(operator, Verb.ADMIT, device=device).text)
 
 

@@ -9,6 +9,7 @@ from deploy.command.devices import operator_broker
 from deploy.command.homes import HomeOption
 from deploy.home.home import Home
 from deploy.trust.brokerfile import LOOPBACK, BrokerFile
+from deploy.trust.handing import withdraw
 from deploy.trust.revocation import OwnBroker, Revocation
 
 WATCH_S = 3.0
@@ -50,9 +51,13 @@ def revoke(
     """
     opened = Home.open(home)
     own = None if no_broker else own_broker(opened, broker_config)
-    steps = Revocation(opened.authority(), own, operator_broker(opened), say)
-    code = steps.revoke(device, reason, watch)
-    if code:
+    authority = opened.authority()
+    # Before the certificates: no other one can follow by token then.
+    withdrawn = withdraw(opened, own.file if own else None, device, say)
+    if withdrawn and not authority.register.of(device):
+        say("register", f"{device} never had a certificate")
+        return
+    if code := Revocation(authority, own, operator_broker(opened), say).revoke(device, reason, watch):
         raise typer.Exit(code)
 
 

@@ -1,17 +1,18 @@
 """The verbs of `rotate`: keys that give way to others while the fleet goes on."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aggregator.settings import SIGNING_KEY
-from broker.signing import succeed
-from broker.topics import ROUND, Role
+from broker.topics import Role
 from deploy.command.homes import HomeOption
 from deploy.command.revoke import BrokerConfigOption, own_broker, say
 from deploy.home.home import Home
-from deploy.trust.rotation import rotate_broker
+from deploy.trust.authorities import finish_ca, left_behind, rotate_ca
+from deploy.trust.rotation import rotate_broker, rotate_signing
 from host.errors import ConfigError
 
 rotate = typer.Typer(no_args_is_help=True, help="Change keys while the fleet goes on.")
@@ -28,6 +29,43 @@ def broker(*, home: HomeOption = Path(), broker_config: BrokerConfigOption = Non
     opened = Home.open(home)
     if code := rotate_broker(opened, own_broker(opened, broker_config).file, say):
         raise typer.Exit(code)
+
+
+@rotate.command()
+def ca(
+    *,
+    home: HomeOption = Path(),
+    broker_config: BrokerConfigOption = None,
+    status: Annotated[bool, typer.Option("--status", help="Say who still has the old authority.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="Take the old authority away.")] = False,
+    leave: Annotated[
+        bool, typer.Option("--leave", help="With --finish: lock out those who still have it.")
+    ] = False,
+) -> None:
+    """Change the certificate authority, root and all, while the fleet goes on. On the broker's machine.
+
+    Broker and devices trust both, and the registrar has every device renew within a day. When --status names
+    nobody any more, --finish has all trust the new one only. What was interrupted goes on when run again.
+    """
+    opened = Home.open(home)
+    if status:
+        _say_who_is_left(opened)
+        return
+    file = own_broker(opened, broker_config).file
+    code = finish_ca(opened, file, say, leave=leave) if finish else rotate_ca(opened, file, say)
+    if code:
+        raise typer.Exit(code)
+
+
+def _say_who_is_left(home: Home) -> None:
+    authority = home.authority()
+    if authority.stage is None:
+        typer.echo("no other authority is on its way: midge rotate ca begins")
+        return
+    rows = left_behind(authority, datetime.now(UTC))
+    for row in rows:
+        typer.echo(f"{row.name:<34}{row.role:<12}certified {row.issued_at.astimezone():%Y-%m-%d %H:%M}")
+    typer.echo(f"{len(rows)} have a certificate of the old authority" + ("" if rows else ": --finish"))
 
 
 @rotate.command()
@@ -50,6 +88,6 @@ def signing(
     key_file = (folder or opened.of(Role.AGGREGATOR)) / SIGNING_KEY
     if not key_file.exists():
         raise ConfigError(f"{key_file} is missing: name the aggregator's folder by --folder")
-    before, after = succeed(key_file, opened.topics.topic(ROUND))
+    before, after = rotate_signing(opened, key_file)
     say("signing", f"{before[:8]}... vouches for {after}")
     say("next", "start the aggregator again; devices follow with its first announcement")

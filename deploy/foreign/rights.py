@@ -24,7 +24,7 @@ def rights(topics: Topics) -> Iterator[Right]:
     """Every right that a role needs; `<device>` and `<user>` stand for the account's own name."""
     for role in Role:
         for branch in TREE:
-            reads, writes = role in branch.readers, role is branch.writer
+            reads, writes = role in branch.readers, role in branch.writers
             if reads or writes:
                 own = {level: f"<{level}>" for level in (OWN_LEVEL.get(role),) if level}
                 yield Right(role, topics.filter(branch, **own), reads, writes, branch.qos, branch.retained)
@@ -32,7 +32,7 @@ def rights(topics: Topics) -> Iterator[Right]:
 
 def may_write(role: Role, branch: Branch, *, own: bool) -> bool:
     """Whether a role may write a topic of this branch, under its own name or another."""
-    return role is branch.writer and (own or not _is_personal(role, branch))
+    return role in branch.writers and (own or not _is_personal(role, branch))
 
 
 def may_read(role: Role, branch: Branch, *, own: bool) -> bool:

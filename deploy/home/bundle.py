@@ -11,7 +11,7 @@ from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.home.home import TOKENS, Home
 from deploy.home.starter import starter
-from deploy.pki.authority import ROOT, Authority
+from deploy.pki.authority import Authority
 from deploy.registrar.tokens import Tokens
 from edge_agent.settings import AgentSettings
 from host.certificates import new_key, request
@@ -49,8 +49,8 @@ def check_new(home: Home, device: str) -> None:
     """Raise ConfigError when a bundle of this device is there."""
     if (home.devices / device).exists():
         raise ConfigError(
-            f"{home.devices / device} is there already: remove it first if the device is to have another "
-            "key and certificate"
+            f"{home.devices / device} is there already: midge replace {device} gives it another key and "
+            "certificate; take the folder away for a new token"
         )
 
 
@@ -70,9 +70,23 @@ def enrol_by_token(home: Home, tokens: Tokens, settings: AgentSettings, lifetime
     check_new(home, settings.device)
     now = time.time()
     token = tokens.make(settings.device, lifetime_s, now)
-    closed = {row.id: None for row in tokens.all() if not row.may_enrol(now)}
-    update_accounts(home.broker / TOKENS, {**closed, token.id: token.password})
+    update_accounts(home.broker / TOKENS, {**_closed(tokens, now), token.id: token.password})
     return _put(home, settings, {TOKEN: token.text().encode()})
+
+
+def withdraw_tokens(home: Home, device: str) -> int:
+    """Have no token that a device did not use yet enrol it; how many there were.
+
+    The broker has to read its accounts again.
+    """
+    tokens = home.tokens()
+    if withdrawn := tokens.withdraw(device):
+        update_accounts(home.broker / TOKENS, _closed(tokens, time.time()))
+    return withdrawn
+
+
+def _closed(tokens: Tokens, now: float) -> dict[str, None]:
+    return {row.id: None for row in tokens.all() if not row.may_enrol(now)}
 
 
 def _put(home: Home, settings: AgentSettings, secrets: Mapping[str, bytes]) -> Path:
@@ -82,7 +96,7 @@ def _put(home: Home, settings: AgentSettings, secrets: Mapping[str, bytes]) -> P
     try:
         for name, secret in secrets.items():
             write_secret(folder / name, secret)
-        write_atomic(folder / CA, (home.pki / ROOT).read_bytes())
+        write_atomic(folder / CA, home.roots())
         write_atomic(folder / AGENT, starter(settings, f"The agent of {device}.").encode())
         folder.rename(home.devices / device)
     except BaseException:

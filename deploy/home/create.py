@@ -15,7 +15,8 @@ from deploy.command.options import OperatorSettings
 from deploy.home.federation import FederationSettings
 from deploy.home.home import FEDERATION, LOCAL_ROLES, PASSWORD, TOKENS, Home
 from deploy.home.starter import example, starter
-from deploy.pki.authority import CRL, ROOT, Authority
+from deploy.pki.authority import CRL, Authority
+from deploy.pki.issuer import ROOT
 from deploy.registrar.settings import TOKEN_REGISTER, RegistrarSettings
 from host.certificates import new_key, private_key
 from host.errors import ConfigError
@@ -101,7 +102,7 @@ def _parts(home: Home) -> Mapping[Path, Callable[[Path], object]]:
     texts = broker_texts(home, broker, broker / "state")
     return {
         home.pki / ROOT: lambda path: Authority.create(path.parent, home.federation.name),
-        broker / "ca.crt": lambda path: shutil.copyfile(home.pki / ROOT, path),
+        broker / "ca.crt": lambda path: write_atomic(path, home.roots()),
         broker / "crl.pem": lambda path: shutil.copyfile(home.pki / CRL, path),
         broker / "broker.key": lambda path: write_secret(path, new_key()),
         broker / "broker.crt": lambda path: write_atomic(path, _broker_certificate(home)),

@@ -10,6 +10,7 @@ from broker.signing import Signer
 from broker.topics import Role, Topics
 from deploy.home.federation import FederationSettings
 from deploy.pki.authority import Authority
+from deploy.pki.succession import trusted_roots
 from deploy.registrar.settings import TOKEN_REGISTER
 from deploy.registrar.tokens import Tokens
 from host.errors import ConfigError
@@ -63,6 +64,10 @@ class Home:
     def authority(self) -> Authority:
         """Load the authority; raises ConfigError."""
         return Authority.load(self.pki)
+
+    def roots(self) -> bytes:
+        """Whom devices and the broker trust, as PEM; raises ConfigError."""
+        return trusted_roots(self.pki)
 
     def tokens(self) -> Tokens:
         """Open the registrar's register of tokens; raises StorageError."""

@@ -1,7 +1,6 @@
 """The authority of one federation: a root key kept offline, and an intermediate key that signs certificates.
 
-Profile: RFC 5280, P-256 with SHA-256. All are valid from 1970 on: a device has no clock before its first
-connection, and one that thinks it is 1970 must still be able to make that connection. Only the end counts.
+While authorities change there are two pairs, see deploy/pki/succession.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,29 +11,24 @@ from tempfile import mkdtemp
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from broker.names import RESERVED_IDS
 from broker.topics import Role
+from deploy.pki.issuer import START, Issuer, PublicKey, builder, issuer_identifier, key_usage
 from deploy.pki.register import Issued, Register
-from host.certificates import belongs, certificate, new_key, private_key, requested_key
+from deploy.pki.succession import Stage, successor_of
+from host.certificates import requested_key
 from host.errors import ConfigError, DataError
-from host.files import write_atomic, write_secret
+from host.files import write_atomic
 
-ROOT_KEY, ROOT = "root.key", "root.crt"
-INTERMEDIATE_KEY, INTERMEDIATE = "intermediate.key", "intermediate.crt"
 CRL, REGISTER = "crl.pem", "certificates.sqlite"
 BROKER = "broker"
 
-START = datetime(1970, 1, 1, tzinfo=UTC)
-ROOT_DAYS, INTERMEDIATE_DAYS = 7300, 5475
 DEVICE_DAYS = SERVER_DAYS = 730
 # A list that is out of date locks out every device, so it is told by its number which one is newer.
 CRL_DAYS = 3650
-
-PublicKey = ec.EllipticCurvePublicKey
 
 
 def _utc_now() -> datetime:
@@ -44,21 +38,18 @@ def _utc_now() -> datetime:
 class Authority:
     """Issues and revokes certificates with the intermediate key; the register has a row for each."""
 
-    def __init__(self, folder: Path, now: Callable[[], datetime] = _utc_now) -> None:
-        """Read the folder; raises ConfigError where a file is missing or does not fit the others."""
+    def __init__(self, folder: Path, now: Callable[[], datetime] = _utc_now, *, ahead: bool = False) -> None:
+        """Read the folder; raises ConfigError where a file is missing or does not fit the others.
+
+        `ahead` signs with the successor that is only to be trusted yet.
+        """
         self._folder, self._now = folder, now
-        self.root = _read(folder / ROOT)
-        self.intermediate = _read(folder / INTERMEDIATE)
-        key = _read(folder / INTERMEDIATE_KEY)
-        try:
-            fits = belongs(self.intermediate, key)
-            self._key, self._issuer = private_key(key), certificate(self.intermediate)
-        except DataError as error:
-            raise ConfigError(f"authority {folder}: {error}; restore it from a backup") from None
-        if not fits:
-            raise ConfigError(
-                f"authority {folder}: {INTERMEDIATE} is not for {INTERMEDIATE_KEY}; restore both"
-            )
+        self.stage, successor = successor_of(folder)
+        first = Issuer.read(folder if self.stage is not Stage.ALONE else successor)
+        self.issuers = [first] if self.stage in {None, Stage.ALONE} else [first, Issuer.read(successor)]
+        waits = self.stage is Stage.TRUSTED and not ahead
+        self._issuer = self.issuers[0] if waits else self.issuers[-1]
+        self.root, self.intermediate = self._issuer.root, self._issuer.intermediate
         self.register = Register(folder / REGISTER)
 
     @classmethod
@@ -73,12 +64,7 @@ class Authority:
             )
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        root_key, intermediate_key = new_key(), new_key()
-        root = _self_signed(root_key, f"midge root {federation}", now() + timedelta(days=ROOT_DAYS))
-        write_secret(made / ROOT_KEY, root_key)
-        write_atomic(made / ROOT, root)
-        write_secret(made / INTERMEDIATE_KEY, intermediate_key)
-        write_atomic(made / INTERMEDIATE, _intermediate(root, root_key, intermediate_key, federation, now()))
+        Issuer.make(made, federation, now())
         cls(made, now).crl()
         made.rename(folder)
         return cls(folder, now)
@@ -87,6 +73,16 @@ class Authority:
     def load(cls, folder: Path, now: Callable[[], datetime] = _utc_now) -> "Authority":
         """Read an authority, which needs no root key; raises ConfigError."""
         return cls(folder, now)
+
+    @property
+    def roots(self) -> bytes:
+        """Whom to trust, as PEM: the root, and beside it the other one while they change."""
+        return b"".join(issuer.root for issuer in self.issuers)
+
+    @property
+    def issuer_id(self) -> str:
+        """Which intermediate signs now; the register has it of each certificate."""
+        return self._issuer.id
 
     def issue(self, name: str, role: Role, public_key: PublicKey, *, days: float = DEVICE_DAYS) -> bytes:
         """Certify a client: PEM of leaf and intermediate; its common name is its account on the broker.
@@ -123,21 +119,28 @@ class Authority:
         return revoked
 
     def crl(self) -> bytes:
-        """Sign the list of revoked certificates, and write it beside the keys; PEM."""
-        builder = (
+        """Sign the list of revoked certificates, and write it beside the keys; PEM.
+
+        While authorities change there is one of each, in one file, with the same content.
+        """
+        pem = b"".join(self._list_of(issuer) for issuer in self.issuers)
+        write_atomic(self._folder / CRL, pem)
+        return pem
+
+    def _list_of(self, issuer: Issuer) -> bytes:
+        ca = issuer.certificate
+        made = (
             x509.CertificateRevocationListBuilder()
-            .issuer_name(self._issuer.subject)
+            .issuer_name(ca.subject)
             .last_update(START)
-            .next_update(min(self._now() + timedelta(days=CRL_DAYS), self._issuer.not_valid_after_utc))
-            .add_extension(_issuer_identifier(self._issuer), critical=False)
+            .next_update(min(self._now() + timedelta(days=CRL_DAYS), ca.not_valid_after_utc))
+            .add_extension(issuer_identifier(ca), critical=False)
             .add_extension(x509.CRLNumber(int(self._now().timestamp() * 1000)), critical=False)
         )
         for row in self.register.all():
             if row.revoked_at is not None:
-                builder = builder.add_revoked_certificate(_revoked(row.serial, row.revoked_at))
-        pem = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
-        write_atomic(self._folder / CRL, pem)
-        return pem
+                made = made.add_revoked_certificate(_revoked(row.serial, row.revoked_at))
+        return made.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def _check_name(self, name: str, role: Role) -> None:
         """The broker gives rights by name: no name may pass from one role to another."""
@@ -151,78 +154,24 @@ class Authority:
     def _issue(
         self, name: str, role: str, key: PublicKey, extensions: Sequence[x509.ExtensionType], days: float
     ) -> bytes:
-        end = min(self._now() + timedelta(days=days), self._issuer.not_valid_after_utc)
-        builder = (
-            _builder(name, self._issuer.subject, key, end)
+        ca = self._issuer.certificate
+        end = min(self._now() + timedelta(days=days), ca.not_valid_after_utc)
+        made = (
+            builder(name, ca.subject, key, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs=False), critical=True)
-            .add_extension(_issuer_identifier(self._issuer), critical=False)
+            .add_extension(key_usage(signs=False), critical=True)
+            .add_extension(issuer_identifier(ca), critical=False)
         )
         for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
-        leaf = builder.sign(self._key, hashes.SHA256())
-        serial = f"{leaf.serial_number:x}"
-        self.register.add(Issued(serial, name, role, START, leaf.not_valid_after_utc, self._now()))
+            made = made.add_extension(extension, critical=False)
+        leaf = made.sign(self._issuer.key, hashes.SHA256())
+        serial, end = f"{leaf.serial_number:x}", leaf.not_valid_after_utc
+        self.register.add(Issued(serial, name, role, START, end, self._now(), issuer=self.issuer_id))
         return leaf.public_bytes(Encoding.PEM) + self.intermediate
-
-
-def _self_signed(key_pem: bytes, name: str, end: datetime) -> bytes:
-    key = private_key(key_pem)
-    root = (
-        _builder(name, _name(name), key.public_key(), end)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_key_usage(signs=True), critical=True)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-    )
-    return root.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-
-
-def _intermediate(root: bytes, root_key: bytes, key_pem: bytes, federation: str, now: datetime) -> bytes:
-    issuer, public_key = certificate(root), private_key(key_pem).public_key()
-    end = now + timedelta(days=INTERMEDIATE_DAYS)
-    intermediate = (
-        _builder(f"midge intermediate {federation}", issuer.subject, public_key, end)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs=True), critical=True)
-        .add_extension(_issuer_identifier(issuer), critical=False)
-    )
-    return intermediate.sign(private_key(root_key), hashes.SHA256()).public_bytes(Encoding.PEM)
-
-
-def _builder(name: str, issuer: x509.Name, key: PublicKey, end: datetime) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(name))
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(START)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _issuer_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def _usage(purpose: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:
     return x509.ExtendedKeyUsage([purpose])
-
-
-def _key_usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _revoked(serial: str, when: datetime) -> x509.RevokedCertificate:
@@ -230,21 +179,8 @@ def _revoked(serial: str, when: datetime) -> x509.RevokedCertificate:
     return builder.revocation_date(when).build()
 
 
-def _name(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
 def _alternative(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"authority {path.parent}: {path.name} cannot be read: {error.strerror}; make one with midge init"
-        ) from None

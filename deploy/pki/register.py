@@ -13,7 +13,8 @@ LOCK_TIMEOUT_S = 30.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS certificates (
     serial TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL,
-    not_before TEXT NOT NULL, not_after TEXT NOT NULL, issued_at TEXT NOT NULL, revoked_at TEXT
+    not_before TEXT NOT NULL, not_after TEXT NOT NULL, issued_at TEXT NOT NULL, revoked_at TEXT,
+    issuer TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX IF NOT EXISTS certificates_name ON certificates (name);
 """
@@ -30,6 +31,8 @@ class Issued:
     not_after: datetime
     issued_at: datetime
     revoked_at: datetime | None = None
+    issuer: str = ""
+    """The intermediate that signed it, by its certificate's serial number, empty for those of long ago."""
 
 
 COLUMNS = ", ".join(field.name for field in fields(Issued))
@@ -42,6 +45,8 @@ class Register:
         self._path = path
         with self._transaction() as database:
             database.executescript(SCHEMA)
+            if "issuer" not in {row[1] for row in database.execute("PRAGMA table_info(certificates)")}:
+                database.execute("ALTER TABLE certificates ADD COLUMN issuer TEXT NOT NULL DEFAULT ''")
 
     def add(self, issued: Issued) -> None:
         """Keep a certificate, before it is handed out."""
@@ -91,9 +96,9 @@ def _read(database: sqlite3.Connection, condition: str, *values: str) -> list[Is
     return [_issued(*row) for row in rows]
 
 
-def _issued(serial: str, name: str, role: str, *times: str | None) -> Issued:
-    not_before, not_after, issued_at = (datetime.fromisoformat(time) for time in times[:3] if time)
-    revoked = times[3]
+def _issued(serial: str, name: str, role: str, *rest: str | None) -> Issued:
+    not_before, not_after, issued_at = (datetime.fromisoformat(time) for time in rest[:3] if time)
+    revoked, issuer = rest[3:]
     return Issued(
         serial,
         name,
@@ -102,6 +107,7 @@ def _issued(serial: str, name: str, role: str, *times: str | None) -> Issued:
         not_after,
         issued_at,
         datetime.fromisoformat(revoked).astimezone(UTC) if revoked else None,
+        issuer or "",
     )
 
 

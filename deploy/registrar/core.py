@@ -100,7 +100,9 @@ class Registrar:
         order = Order(RENEWED, event.device, event.device, event.asked.request, found)
         if event.last is not None and event.last.claimed_by == found:
             return _issue(order, event.last.chain, now)
-        if event.standing is not None and (wait_s := _wait_s(event.standing, now)):
+        if event.standing is None or event.outdated:
+            return [Sign(order)]
+        if wait_s := _wait_s(event.standing, now):
             return _refuse(RENEWED, event.device, event.asked, RefusalReason.TOO_EARLY, wait_s)
         return [Sign(order)]
 

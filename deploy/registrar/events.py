@@ -27,12 +27,17 @@ class EnrolmentAsked:
 
 @dataclass(frozen=True)
 class RenewalAsked:
-    """A device asks; `standing` is that of the certificate it shows, None when it is none of its own."""
+    """A device asks; `standing` is that of the certificate it shows, None when it is none of its own.
+
+    `outdated` says that it was certified by an authority that gives way, or trusts one that is gone; `last`
+    is None also if that was made by such a one.
+    """
 
     device: str
     asked: RenewalRequest
     standing: Standing | None
     last: Renewed | None
+    outdated: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from functools import singledispatchmethod
 from broker import events as broker_events
 from broker import topics, wire
 from broker.advice import advised
-from broker.enrolment import EnrolmentRequest, RenewalRequest
+from broker.enrolment import EnrolmentRequest, Issued, RenewalRequest
 from broker.session import Session
+from broker.trust import Certifier, Trust, fingerprints, vouch
 from deploy.pki.authority import Authority
+from deploy.pki.succession import Stage, successor_of
 from deploy.registrar import events
 from deploy.registrar.core import Registrar
 from deploy.registrar.settings import RegistrarSettings
-from deploy.registrar.standing import standing_of
+from deploy.registrar.standing import is_current, is_outdated, standing_of
 from deploy.registrar.tokens import Tokens
 from host.errors import MidgeError, WireError
 from host.exits import ExitCode
@@ -45,6 +47,7 @@ class Service:
         self._notifier = notifier
         self._topics = settings.broker.topics
         self._authority = Authority.load(settings.authority)
+        self._stage = successor_of(settings.authority)[0]
         self._tokens = Tokens(settings.tokens)
         self._core = Registrar(self._topics)
         self._inbox: Inbox[broker_events.SessionEvent | Stop] = Inbox(INBOX_LIMIT)
@@ -66,6 +69,7 @@ class Service:
             log.info("registrar of %s, broker %s", self._topics.root, self._settings.broker.url)
             while self._exit is None:
                 happening = self._inbox.get(min(self._notifier.watchdog_s or LONGEST_WAIT_S, LONGEST_WAIT_S))
+                self._follow_authority()
                 if happening is not None:
                     self._on(happening)
                 self._notifier.alive()
@@ -100,6 +104,7 @@ class Service:
     def _subscribed(self, happening: broker_events.Subscribed) -> None:
         if happening.ok:
             self._notifier.status("connected, answering devices")
+            self._say_certifier()
         else:
             self._notifier.status("connected, but may not hear requests")
             log.error("the broker does not let us hear requests: give the registrar's account its rights")
@@ -149,7 +154,11 @@ class Service:
             return events.EnrolmentAsked(fields["token"], enrolment, self._tokens.find(fields["token"]))
         device, renewal = fields["device"], wire.decode(RenewalRequest, payload)
         standing = standing_of(self._authority, device, renewal.certificate)
-        return events.RenewalAsked(device, renewal, standing, self._tokens.renewed(device))
+        last = self._tokens.renewed(device)
+        if last is not None and not is_current(self._authority, last.chain):
+            last = None
+        outdated = is_outdated(self._authority, renewal)
+        return events.RenewalAsked(device, renewal, standing, last, outdated)
 
     def _tell(self, event: events.Event) -> None:
         """Carry out what the core says; one that fails ends it, so that nothing is said before it is kept."""
@@ -186,8 +195,47 @@ class Service:
     def answer(self, effect: events.Reply) -> None:
         """Publish an answer; one that cannot be sent is given again when asked for."""
         topic = self._topics.topic(effect.branch, token=effect.name, device=effect.name)
-        if self._session.publish(topic, wire.encode(effect.answer), qos=effect.branch.qos) is None:
+        answer = effect.answer
+        if isinstance(answer, Issued):
+            answer = answer.model_copy(update={"trust": self._trust()})
+        if self._session.publish(topic, wire.encode(answer), qos=effect.branch.qos) is None:
             log.warning("an answer on %s could not be sent; it is given again when asked for", topic)
+
+    # The authority, which may give way to another.
+
+    def _follow_authority(self) -> None:
+        """Read it again when `midge rotate ca` went a step further, and let devices know."""
+        stage, _ = successor_of(self._settings.authority)
+        if stage is self._stage:
+            return
+        try:
+            self._authority = Authority.load(self._settings.authority)
+        except MidgeError as error:
+            log.error("the authority cannot be read again: %s", error)  # noqa: TRY400 - one line says it
+            return
+        self._stage = stage
+        log.info("the authority changes: %s", stage or "the new one is alone")
+        self._say_certifier()
+
+    def _say_certifier(self) -> None:
+        authority = self._authority
+        # Devices would renew now to trust both, and once more when the other one signs.
+        if authority.stage is Stage.TRUSTED:
+            return
+        (issuer,) = fingerprints(authority.intermediate)
+        certifier = Certifier(
+            issuer=issuer,
+            roots=fingerprints(authority.roots),
+            within_s=self._settings.renew_within_s,
+        )
+        topic = self._topics.topic(topics.CERTIFIER)
+        self._session.publish(topic, wire.encode(certifier), qos=topics.CERTIFIER.qos, retain=True)
+
+    def _trust(self) -> Trust:
+        """The roots of now, vouched for by the older authority, which everybody trusts as yet."""
+        voucher = self._authority.issuers[0]
+        topic = self._topics.topic(topics.CERTIFIER)
+        return vouch(voucher.key, voucher.intermediate, topic, self._authority.roots)
 
     @_do.register
     def _note(self, effect: events.Note) -> None:

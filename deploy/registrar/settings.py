@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from broker.settings import BrokerSettings
+from broker.trust import MAX_WITHIN_S
 
 TOKEN_REGISTER = "tokens.sqlite"  # noqa: S105 - the name of a file
 
@@ -19,4 +20,10 @@ class RegistrarSettings(BaseModel):
     tokens: Path = Field(description="the register of tokens, SQLite; midge enroll writes to it")
     certificate_days: float = Field(
         default=365.0, gt=0, le=3650, description="life of a device's certificate; renewed after two thirds"
+    )
+    renew_within_s: float = Field(
+        default=86_400.0,
+        ge=0,
+        le=MAX_WITHIN_S,
+        description="when the authority changes, devices renew within so long, at random",
     )

@@ -47,6 +47,10 @@ class TokenRow:
         """Whether somebody may still come with it: for the first time, or for an answer that was lost."""
         return not self.withdrawn and (self.claimed_by is not None or now < self.expires_unix_s)
 
+    def is_open(self, now: float) -> bool:
+        """Whether it is still to be used."""
+        return self.chain is None and self.may_enrol(now)
+
 
 @dataclass(frozen=True)
 class Renewed:
@@ -114,9 +118,13 @@ class Tokens:
             raise StorageError(f"token {token} was claimed or withdrawn meanwhile")
 
     def keep_enrolment(self, token: str, chain: bytes) -> None:
-        """Keep what a token was answered, to give it again."""
+        """Keep what a token was answered, to give it again; raises StorageError if it was withdrawn."""
         with self._transaction() as database:
-            database.execute("UPDATE tokens SET chain = ? WHERE id = ?", (chain, token))
+            kept = database.execute(
+                "UPDATE tokens SET chain = ? WHERE id = ? AND NOT withdrawn", (chain, token)
+            ).rowcount
+        if kept != 1:
+            raise StorageError(f"token {token} was withdrawn meanwhile")
 
     def renewed(self, device: str) -> Renewed | None:
         """What a device was answered last when it renewed."""

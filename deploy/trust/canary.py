@@ -47,6 +47,6 @@ def canary(authority: Authority, name: str, role: Role, url: str) -> Iterator[Ca
     chain = authority.issue(name, role, private_key(key).public_key(), days=DAYS)
     with tempfile.TemporaryDirectory(prefix="midge-canary-") as folder:
         trusted, shown, secret = (Path(folder) / name for name in ("ca.crt", "device.crt", "device.key"))
-        for path, content in ((trusted, authority.root), (shown, chain), (secret, key)):
+        for path, content in ((trusted, authority.roots), (shown, chain), (secret, key)):
             path.write_bytes(content)
         yield Canary(name, BrokerSettings(url=url, ca_file=trusted, certificate_file=shown, key_file=secret))

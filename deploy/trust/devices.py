@@ -1,6 +1,6 @@
 """Who is in the federation: the register, and what the aggregator last showed of each device."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,6 +10,7 @@ from broker.probe import collect
 from broker.settings import BrokerSettings
 from broker.topics import MONITOR_DEVICE, Role
 from deploy.pki.register import Issued
+from deploy.registrar.tokens import TokenRow
 
 
 class DeviceRow(BaseModel):
@@ -21,6 +22,8 @@ class DeviceRow(BaseModel):
     certificate_until: datetime | None = None
     revoked: datetime | None = None
     """When its newest certificate was revoked; None while that one is good, unless it expired."""
+    token_until: datetime | None = None
+    """Until when its token that nobody used yet is good."""
     certificates: int = 0
     state: str = ""
     tags: tuple[str, ...] = ()
@@ -28,14 +31,28 @@ class DeviceRow(BaseModel):
     seen: datetime | None = None
 
 
-def device_rows(issued: list[Issued], documents: Mapping[str, DeviceDocument]) -> list[DeviceRow]:
-    """A row for each device that ever had a certificate, or is known on the broker, by name."""
+def device_rows(
+    issued: list[Issued], documents: Mapping[str, DeviceDocument], tokens: Mapping[str, datetime]
+) -> list[DeviceRow]:
+    """A row for each device that ever had a certificate, has a token, or is known on the broker, by name.
+
+    `tokens` says until when a device's is good.
+    """
     certificates: dict[str, list[Issued]] = {}
     for row in issued:
         if row.role == Role.DEVICE:
             certificates.setdefault(row.name, []).append(row)
-    names = sorted(certificates.keys() | documents.keys())
-    return [_row(name, certificates.get(name, []), documents.get(name)) for name in names]
+    names = sorted(certificates.keys() | documents.keys() | tokens.keys())
+    rows = (_row(name, certificates.get(name, []), documents.get(name)) for name in names)
+    return [row.model_copy(update={"token_until": tokens.get(row.device)}) for row in rows]
+
+
+def open_tokens(rows: Iterable[TokenRow], now: datetime) -> dict[str, datetime]:
+    """Until when each device's token is good that nobody used yet."""
+    unix_s = now.timestamp()
+    return {
+        row.device: datetime.fromtimestamp(row.expires_unix_s, UTC) for row in rows if row.is_open(unix_s)
+    }
 
 
 def shown_devices(settings: BrokerSettings) -> dict[str, DeviceDocument] | None:

@@ -11,7 +11,7 @@ from broker.topics import Role
 from deploy.command.control import ask, new_request
 from deploy.home.bundle import AGENT, CA, CERTIFICATE, KEY
 from deploy.home.home import Home
-from deploy.pki.authority import ROOT, Authority
+from deploy.pki.authority import Authority
 from host.certificates import new_key, request
 from host.errors import ConfigError
 from host.files import sync_folder, write_atomic, write_secret
@@ -21,11 +21,16 @@ PINNED = re.compile(r"^#?aggregator_key = .*$", re.MULTILINE)
 
 
 def check_bundle(home: Home, device: str) -> None:
-    """Raise ConfigError where a device has no bundle with settings to keep."""
-    if not (home.devices / device / AGENT).is_file():
+    """Raise ConfigError where a device has no bundle with a key, and settings that name it."""
+    bundle = home.devices / device
+    if not (bundle / AGENT).is_file():
         raise ConfigError(
-            f"{home.devices / device} has no {AGENT} to keep: midge revoke {device}, then "
-            f"midge enroll {device}"
+            f"{bundle} has no {AGENT} to keep: midge revoke {device}, then midge enroll {device}"
+        )
+    if not (bundle / KEY).is_file():
+        raise ConfigError(
+            f"{bundle} is for a device that makes its own key: midge revoke {device}, remove the folder, then "
+            f"midge enroll {device} --token and midge admit {device}"
         )
 
 
@@ -37,7 +42,7 @@ def renew_bundle(home: Home, authority: Authority, device: str) -> Path:
     fresh = Path(mkdtemp(prefix=f".{device}.", dir=home.devices))
     write_secret(fresh / KEY, key)
     write_atomic(fresh / CERTIFICATE, certificate)
-    write_atomic(fresh / CA, (home.pki / ROOT).read_bytes())
+    write_atomic(fresh / CA, home.roots())
     write_atomic(fresh / AGENT, settings.encode())
     shutil.rmtree(bundle)
     fresh.rename(bundle)
@@ -46,5 +51,5 @@ def renew_bundle(home: Home, authority: Authority, device: str) -> Path:
 
 
 def admit(operator: BrokerSettings, device: str) -> str:
-    """Have the aggregator hear a device again, if it was excluded; what it says. Raises MidgeError."""
+    """Have the aggregator hear a device, whatever key it signs with; what it says. Raises MidgeError."""
     return ask(operator, new_request(Verb.ADMIT, device=device), ASKED_S).text

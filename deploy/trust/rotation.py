@@ -1,19 +1,20 @@
 """Keys that give way to others while the fleet goes on: the broker's, and the aggregator's."""
 
-import os
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from aggregator.settings import SIGNING_KEY
+from broker.signing import CHAIN_SUFFIX, succeed
+from broker.topics import ROUND, Role
 from deploy.home.create import LOCAL_HOSTS
 from deploy.home.home import Home
-from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener
+from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener, replace_file
 from host.certificates import new_key, not_after, private_key, serial
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
-from host.files import write_atomic
 
 SEEN_S = 10.0
 PAUSE_S = 0.1
@@ -37,9 +38,12 @@ def rotate_broker(home: Home, file: BrokerFile, say: Say) -> ExitCode:
     key = new_key()
     names = tuple(dict.fromkeys((*home.federation.hosts, *LOCAL_HOSTS)))
     chain = home.authority().issue_server(names, private_key(key).public_key())
-    # A broker that starts between the two does not find them to fit, and is started again.
-    _replace(keys[0], key, KEY_MODE)
-    _replace(certificates[0], chain, CERTIFICATE_MODE)
+    # A broker that starts between the two does not find them to fit, and is started again. What the home has,
+    # the next installation puts in place.
+    for path in {keys[0], home.broker / "broker.key"}:
+        replace_file(path, key, KEY_MODE)
+    for path in {certificates[0], home.broker / "broker.crt"}:
+        replace_file(path, chain, CERTIFICATE_MODE)
     say("certificate", f"{certificates[0]} is written, valid until {not_after(chain):%Y-%m-%d}")
     try:
         say("broker", f"process {file.reload()} reads it again")
@@ -47,6 +51,20 @@ def rotate_broker(home: Home, file: BrokerFile, say: Say) -> ExitCode:
         say("broker", f"has yet to read it: {error}")
         return ExitCode.FAILED
     return _seen(file.device_listener(), serial(chain), say)
+
+
+def rotate_signing(home: Home, key_file: Path) -> tuple[str, str]:
+    """Give the aggregator another signing key; both public keys, the old one first.
+
+    The home keeps a copy, which bundles pin. Raises ConfigError, StorageError, OSError.
+    """
+    before, after = succeed(key_file, home.topics.topic(ROUND))
+    copy = home.of(Role.AGGREGATOR) / SIGNING_KEY
+    if copy.exists() and not copy.samefile(key_file):
+        chain = key_file.with_suffix(CHAIN_SUFFIX)
+        replace_file(copy.with_suffix(CHAIN_SUFFIX), chain.read_bytes(), KEY_MODE)
+        replace_file(copy, key_file.read_bytes(), KEY_MODE)
+    return before, after
 
 
 def _seen(listener: Listener, wanted: str, say: Say) -> ExitCode:
@@ -75,10 +93,3 @@ def served_serial(port: int) -> str | None:
     except OSError:
         return None
     return serial(ssl.DER_cert_to_PEM_cert(shown).encode()) if shown else None
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in the place of another, for the same owner."""
-    before = path.stat()
-    write_atomic(path, content, mode=mode)
-    os.chown(path, before.st_uid, before.st_gid)

@@ -23,7 +23,13 @@ class Desk:
         self.begin()
 
     def begin(self) -> None:
-        self.exclusions = Exclusions(self.ledger, self.told.append, self.cleared.append, self.asked.append)
+        self.exclusions = Exclusions(
+            self.ledger,
+            self.told.append,
+            self.cleared.append,
+            self.asked.append,
+            self.ledger.forget_device_key,
+        )
 
 
 @pytest.fixture
@@ -58,8 +64,19 @@ def test_an_admitted_device_is_heard_again_after_a_restart_too(desk: Desk) -> No
     assert "pi-1" not in desk.exclusions
 
 
+@pytest.mark.parametrize("excluded", [True, False], ids=["excluded before", "set up anew"])
+def test_an_admitted_device_is_known_by_the_key_that_it_uses_next(desk: Desk, *, excluded: bool) -> None:
+    for device in ("pi-1", "pi-2"):
+        desk.ledger.pin_device_key(device, f"key of {device}", 1.0)
+    if excluded:
+        desk.exclusions.exclude("pi-1", "stolen")
+    desk.exclusions.admit("pi-1")
+    assert desk.ledger.device_keys() == {"pi-2": "key of pi-2"}
+    assert desk.asked == ["pi-1"]
+
+
 def test_admitting_a_device_that_is_not_excluded_is_no_fault(desk: Desk) -> None:
-    assert desk.exclusions.admit("pi-1") == "pi-1 is not excluded"
+    assert desk.exclusions.admit("pi-1") == "pi-1 was not excluded"
 
 
 def test_a_presence_that_the_broker_brings_back_is_cleared_again(desk: Desk) -> None:

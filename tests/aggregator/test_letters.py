@@ -61,6 +61,20 @@ def test_a_key_in_the_settings_goes_before_that_in_the_ledger(
         letters.read(Offer, TOPIC, "pi-1", enclosed(device, key))
 
 
+def test_a_device_whose_key_is_forgotten_is_known_by_its_next_one_unless_the_settings_name_it(
+    ledger: Ledger, key: SealingKey, device: DeviceKey, tmp_path: Path
+) -> None:
+    renewed = DeviceKey(tmp_path / "renewed.key")
+    keys, fixed = DeviceKeys(ledger, {}), DeviceKeys(ledger, {"pi-1": device.public_key})
+    Letters(key, keys).read(Offer, TOPIC, "pi-1", enclosed(device, key))
+    for known in (keys, fixed):
+        known.forget("pi-1")
+    assert Letters(key, keys).read(Offer, TOPIC, "pi-1", enclosed(renewed, key)) == OFFER
+    for known, stranger in ((keys, device), (fixed, renewed)):
+        with pytest.raises(ForgeryError, match="midge admit pi-1"):
+            Letters(key, known).read(Offer, TOPIC, "pi-1", enclosed(stranger, key))
+
+
 def test_what_does_not_open_makes_nobody_known(
     ledger: Ledger, key: SealingKey, device: DeviceKey, tmp_path: Path
 ) -> None:

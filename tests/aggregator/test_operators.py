@@ -42,7 +42,9 @@ class Office:
     def begin(self) -> None:
         """As a process does that finds the ledger of an earlier one."""
         self.cleared: list[str] = []
-        self.exclusions = Exclusions(self.ledger, self.tell, self.cleared.append, lambda _: None)
+        self.exclusions = Exclusions(
+            self.ledger, self.tell, self.cleared.append, lambda _: None, self.ledger.forget_device_key
+        )
         self.operators = Operators(
             self.settings,
             self.ledger,

@@ -30,6 +30,7 @@ from broker.messages import (
     TrainingSettings,
     Verb,
 )
+from broker.trust import Certifier, Trust
 
 DIGEST = "ab" * 32
 TRANSFER = "ab" * 8
@@ -134,6 +135,12 @@ EXAMPLES: tuple[Message, ...] = (
     ),
     EnrolmentRequest(request=b"request", proof=b"signature"),
     RenewalRequest(request=b"request", certificate=b"certificate", proof=b"signature"),
-    Issued(request=DIGEST, chain=b"certificates", renew_after_s=20_736_000.0),
+    Issued(
+        request=DIGEST,
+        chain=b"certificates",
+        renew_after_s=20_736_000.0,
+        trust=Trust(roots=b"roots", voucher=b"intermediate", signature=b"signature"),
+    ),
+    Certifier(issuer=DIGEST, roots=(DIGEST,), within_s=86_400.0),
     Refusal(request=DIGEST, reason=RefusalReason.TOO_EARLY, wait_s=86_400.0),
 )

@@ -44,13 +44,13 @@ def named_like(branch: Branch, name: str) -> bool:
 
 def may_write(branch: Branch, name: str, user: str) -> bool:
     role = USERS[user]
-    return role in (branch.writer, branch.clearer) and own(branch, name, user, role)
+    return role in branch.writers and own(branch, name, user, role)
 
 
 def may_read(branch: Branch, name: str, user: str) -> bool:
     role = USERS[user]
     # Mosquitto cannot deny reading alone: the aggregator hears what it tells every device.
-    hears_itself = role is Role.AGGREGATOR is branch.writer and Role.DEVICE in branch.readers
+    hears_itself = role in branch.writers and role is not Role.DEVICE and Role.DEVICE in branch.readers
     reads = role in branch.readers or (hears_itself and "{device}" not in branch.pattern)
     return reads and own(branch, name, user, role)
 

@@ -121,3 +121,41 @@ def test_a_shredded_secret_is_overwritten_in_place(tmp_path: Path) -> None:
     assert not path.exists()
     assert (tmp_path / "same").stat().st_size == 8
     assert (tmp_path / "same").read_bytes() != b"a secret"
+
+
+def with_roots(tmp_path: Path) -> Identity:
+    (tmp_path / "ca.crt").write_bytes(b"of the bundle")
+    return Identity(tmp_path, BrokerSettings(url=URL, ca_file=tmp_path / "ca.crt"))
+
+
+def test_roots_change_with_the_certificate_and_go_back_with_it(tmp_path: Path) -> None:
+    identity = with_roots(tmp_path)
+    assert identity.roots() == b"of the bundle"
+    identity.pending_key()
+    identity.adopt(b"one", b"told")
+    assert (with_roots(tmp_path).roots(), identity.roots(configured=True)) == (b"told", b"of the bundle")
+    identity.pending_key()
+    identity.adopt(b"two")
+    assert with_roots(tmp_path).roots() == b"told"
+    identity.confirm()
+    identity.pending_key()
+    identity.adopt(b"three", b"told later")
+    assert with_roots(tmp_path).roots() == b"told later"
+    assert identity.go_back()
+    assert (with_roots(tmp_path).roots(), identity.pair()[1]) == (b"told", b"two")
+
+
+def test_a_certificate_by_token_is_for_the_roots_that_came_with_the_token(tmp_path: Path) -> None:
+    identity = with_roots(tmp_path)
+    identity.pending_key()
+    identity.adopt(b"one", b"told")
+    identity.pending_key()
+    identity.adopt(b"two", token=TOKEN)
+    assert identity.roots() == b"of the bundle"
+
+
+def test_without_roots_of_ours_the_system_knows(tmp_path: Path) -> None:
+    identity = bare(tmp_path)
+    identity.pending_key()
+    identity.adopt(b"one")
+    assert (identity.roots(), identity.broker.ca_file) == (b"", None)

@@ -63,7 +63,7 @@ def test_a_bundle_is_never_overwritten(home: Home) -> None:
 def test_nothing_is_left_of_a_bundle_that_could_not_be_made(home: Home) -> None:
     settings, authority = agent_settings(home, "pi-5", {}), home.authority()
     moved = (home.pki / "root.crt").rename(home.pki / "away")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ConfigError, match=r"root\.crt cannot be read"):
         enrol(home, authority, settings)
     moved.rename(home.pki / "root.crt")
     assert not list(home.devices.glob("*pi-5*"))

@@ -102,13 +102,13 @@ def denied_by_name(account: Account, branch: Branch, name: str) -> bool:
 
 
 def may_write(account: Account, branch: Branch, name: str) -> bool:
-    allowed = account.role in (branch.writer, branch.clearer) and own(account, branch, name)
+    allowed = account.role in branch.writers and own(account, branch, name)
     return allowed and not denied_by_name(account, branch, name)
 
 
 def may_read(account: Account, branch: Branch, name: str) -> bool:
-    # Mosquitto cannot deny reading alone: the aggregator hears what it tells all devices.
-    hears_itself = account.role is branch.writer is Role.AGGREGATOR and Role.DEVICE in branch.readers
+    # Mosquitto cannot deny reading alone: who writes what all devices read hears it.
+    hears_itself = account.role in branch.writers and Role.DEVICE in branch.readers
     reads = account.role in branch.readers or (hears_itself and "{device}" not in branch.pattern)
     return reads and own(account, branch, name) and not denied_by_name(account, branch, name)
 

@@ -87,6 +87,13 @@ def test_a_token_is_claimed_before_anything_is_signed_and_kept_before_it_is_told
     assert reply == Reply(ENROL_REPLY, TOKEN.id, issued)
 
 
+def test_a_young_certificate_of_an_authority_that_gives_way_is_renewed_at_once() -> None:
+    young = Standing(NOW - DAY_S, NOW + 99 * DAY_S)
+    assert refusal(Registrar(TOPICS).handle(renewing(young), NOW)).reason is RefusalReason.TOO_EARLY
+    (sign,) = Registrar(TOPICS).handle(replace(renewing(young), outdated=True), NOW)
+    assert isinstance(sign, Sign)
+
+
 def test_the_id_comes_from_the_token_and_not_from_the_request() -> None:
     sign = Registrar(TOPICS).handle(enrolling(asked=request(KEYS[0], "aggregator")), NOW)[1]
     assert isinstance(sign, Sign)

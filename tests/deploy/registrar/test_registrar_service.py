@@ -3,6 +3,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,14 @@ from broker.enrolment import (
 from broker.events import Received
 from broker.messages import Message
 from broker.topics import ENROL_REPLY, ENROL_REQUEST, RENEW, RENEWED, Role
+from broker.trust import fingerprints
 from broker.wire import decode, encode
 from deploy.home.bundle import agent_settings, enrol, enrol_by_token
 from deploy.home.home import TOKENS, Home
+from deploy.pki import succession
 from deploy.registrar.service import Service
 from deploy.registrar.settings import RegistrarSettings
-from deploy.registrar.standing import standing_of
+from deploy.registrar.standing import is_outdated, standing_of
 from host.certificates import belongs, common_name, new_key, request
 from host.errors import ConfigError
 from host.exits import ExitCode
@@ -166,3 +169,25 @@ def test_refused_credentials_end_it_after_several_refusals(home: Home, tmp_path:
 def test_without_its_authority_it_does_not_start(home: Home, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="authority"):
         Service(settings_of(home, authority=str(tmp_path / "nowhere")), Notifier({}))
+
+
+def test_who_is_outdated_depends_on_how_far_the_next_authority_is(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    old = home.authority()
+    chain = old.sign("pi-1", Role.DEVICE, request(new_key(), "pi-1"))
+
+    def asked(chain: bytes, *roots: str) -> RenewalRequest:
+        return RenewalRequest(request=b"request", certificate=chain, proof=b"proof", roots=roots)
+
+    first = fingerprints(old.roots)
+    assert not is_outdated(old, asked(chain, *first))
+    assert is_outdated(old, asked(chain, "ab" * 32))
+    succession.begin(home.pki, "lab", datetime.now(UTC))
+    assert not is_outdated(home.authority(), asked(chain, *first))
+    succession.sign(home.pki)
+    new = home.authority()
+    assert is_outdated(new, asked(chain))
+    renewed = new.sign("pi-1", Role.DEVICE, request(new_key(), "pi-1"))
+    assert not is_outdated(new, asked(renewed))
+    assert is_outdated(new, asked(renewed, *first))
+    assert standing_of(new, "pi-1", chain) is not None

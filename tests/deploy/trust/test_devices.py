@@ -5,7 +5,8 @@ from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
 from broker.topics import MONITOR_DEVICE, Role, Topics
 from deploy.pki.register import Issued
-from deploy.trust.devices import device_rows, shown_devices
+from deploy.registrar.tokens import TokenRow
+from deploy.trust.devices import device_rows, open_tokens, shown_devices
 from tests.broker.peer import Peer
 
 NOW = datetime(2030, 5, 1, tzinfo=UTC)
@@ -23,26 +24,46 @@ def document(device: str, **more: object) -> DeviceDocument:
 
 def test_a_row_joins_the_register_with_what_the_aggregator_shows() -> None:
     shown = document("pi-1", tags=("roof",), version="1.0", heard_at_unix_s=NOW.timestamp())
-    (row,) = device_rows([issued("pi-1", 100)], {"pi-1": shown})
+    (row,) = device_rows([issued("pi-1", 100)], {"pi-1": shown}, {})
     assert (row.device, row.state, row.tags, row.version, row.seen) == ("pi-1", "idle", ("roof",), "1.0", NOW)
     assert (row.certificate_until, row.revoked) == (NOW + timedelta(days=100), None)
 
 
 def test_a_device_that_was_replaced_has_the_new_certificate() -> None:
-    (row,) = device_rows([issued("pi-1", 500, revoked=True), issued("pi-1", 400)], {})
+    (row,) = device_rows([issued("pi-1", 500, revoked=True), issued("pi-1", 400)], {}, {})
     assert (row.certificate_until, row.revoked, row.certificates) == (NOW + timedelta(days=400), None, 2)
 
 
 def test_a_device_without_a_certificate_that_is_good_is_revoked() -> None:
-    (row,) = device_rows([issued("pi-1", 100, revoked=True), issued("pi-1", 50, revoked=True)], {})
+    (row,) = device_rows([issued("pi-1", 100, revoked=True), issued("pi-1", 50, revoked=True)], {}, {})
     assert row.revoked == NOW
 
 
 def test_devices_without_certificates_of_ours_are_listed_and_other_roles_are_not() -> None:
-    rows = device_rows([issued("pi-1", 9), issued("anna", 9, role=Role.OPERATOR)], {"pi-9": document("pi-9")})
+    rows = device_rows(
+        [issued("pi-1", 9), issued("anna", 9, role=Role.OPERATOR)], {"pi-9": document("pi-9")}, {}
+    )
     assert [(row.device, row.certificate_until) for row in rows] == [
         ("pi-1", NOW + timedelta(9)),
         ("pi-9", None),
+    ]
+
+
+def test_tokens_that_nobody_used_are_listed_while_they_are_good() -> None:
+    def token(device: str, days: float, **more: bool | bytes) -> TokenRow:
+        return TokenRow(device, device, "key", (NOW + timedelta(days)).timestamp(), **more)  # type: ignore[arg-type]
+
+    tokens = [
+        token("pi-1", 7),
+        token("pi-2", 2),
+        token("expired", -1),
+        token("withdrawn", 7, withdrawn=True),
+        token("used", 7, chain=b"pem"),
+    ]
+    rows = device_rows([issued("pi-2", 9)], {}, open_tokens(tokens, NOW))
+    assert [(row.device, row.certificates, row.token_until) for row in rows] == [
+        ("pi-1", 0, NOW + timedelta(7)),
+        ("pi-2", 1, NOW + timedelta(2)),
     ]
 
 
