@@ -29,8 +29,8 @@ def check_bundle(home: Home, device: str) -> None:
         )
     if not (bundle / KEY).is_file():
         raise ConfigError(
-            f"{bundle} is for a device that makes its own key: midge revoke {device}, remove the folder, then "
-            f"midge enroll {device} --token and midge admit {device}"
+            f"{bundle} is for a device that makes its own key: midge revoke {device}, remove the folder, "
+            f"then midge enroll {device} --token and midge admit {device}"
         )
 
 
