@@ -79,8 +79,10 @@ format: $(STAMP) ## put the code into its format
 docs: $(STAMP) ## bring the generated tables of docs/ up to date
 	$(BIN)/python -m docs.generate
 
-arm-check: $(STAMP) ## train on an emulated 64-bit ARM processor, and compare with Keras; downloads 130 MB, once
-	@sh tests/arm/fetch.sh build/arm-check $(BIN)/python
+arm-check: $(STAMP) ## install and train on an emulated 64-bit ARM processor, and compare with Keras; some minutes
+	@sh tests/arm/fetch.sh build/arm-check
+	@rm -rf build/arm-check/wheelhouses
+	@$(BIN)/midge wheelhouse build/arm-check/wheelhouses
 	@PYTHONPATH=. $(BIN)/python tests/arm/check.py build/arm-check
 
 deb: $(STAMP) ## Debian packages of agent, aggregator and registrar into dist/, and a look at them; some minutes

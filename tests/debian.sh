@@ -10,13 +10,14 @@ mirror() {
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/*$'
 }
 
-# unpack NAME ARCHITECTURE PACKAGE...: the packages and all they depend on, in FOLDER/NAME.
+# unpack TREE MACHINE PACKAGE...: the packages of $suite and all they depend on, in FOLDER/TREE. A shell's variables
+# are global: neither name may be one that who sources this uses.
 unpack() {
-    name=$1 architecture=$2
+    tree=$1 machine=$2
     shift 2
-    [ -e "$folder/$name/.complete" ] && return
-    echo "fetching $* ($architecture)" >&2
-    rm -rf "$folder/$name" "$folder/apt"
+    [ -e "$folder/$tree/.complete" ] && return
+    echo "fetching $* ($machine)" >&2
+    rm -rf "$folder/$tree" "$folder/apt"
     for part in etc/apt/apt.conf.d etc/apt/preferences.d var/lib/apt/lists/partial var/lib/dpkg var/log \
         var/cache/apt/archives/partial; do
         mkdir -p "$folder/apt/$part"
@@ -26,18 +27,18 @@ unpack() {
     for step in update "install --download-only --yes $*"; do
         # shellcheck disable=SC2086
         apt-get -qq -o Dir="$folder/apt" -o Dir::State::status="$folder/apt/var/lib/dpkg/status" \
-            -o APT::Architecture="$architecture" -o APT::Architectures="$architecture" \
+            -o APT::Architecture="$machine" -o APT::Architectures="$machine" \
             -o APT::Install-Recommends=false -o APT::Sandbox::User= -o Debug::NoLocking=1 \
             -o Acquire::Languages=none $step </dev/null >/dev/null
     done
     # The packages rely on it: on Debian everything is below /usr.
-    mkdir -p "$folder/$name/usr/lib"
-    ln -s usr/lib "$folder/$name/lib"
+    mkdir -p "$folder/$tree/usr/lib"
+    ln -s usr/lib "$folder/$tree/lib"
     for package in "$folder"/apt/var/cache/apt/archives/*.deb; do
-        dpkg-deb --extract "$package" "$folder/$name"
+        dpkg-deb --extract "$package" "$folder/$tree"
     done
     rm -rf "$folder/apt"
-    touch "$folder/$name/.complete"
+    touch "$folder/$tree/.complete"
 }
 
 for tool in apt-get dpkg-deb; do

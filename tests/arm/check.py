@@ -1,11 +1,10 @@
-"""`make arm-check`: an emulated Cortex-A53 trains the MNIST CNN, and Keras here finds the same weights.
+"""`make arm-check`: on an emulated Cortex-A53 wheelhouses install, and train a CNN as Keras here does.
 
-`python tests/arm/check.py FOLDER`, after fetch.sh has filled FOLDER. Exit status 1 when they differ.
+`python tests/arm/check.py FOLDER`, after fetch.sh has filled FOLDER, and `midge wheelhouse`
+FOLDER/wheelhouses. Exit status 1 when weights differ.
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,15 +17,16 @@ from aggregator.requests import PROGRAM_FILE, THETA_FILE
 from broker.layout import THETA_DTYPE, Theta
 from broker.messages import TrainingSettings
 from broker.program import Program
+from deploy.card.wheelhouse import PYTHONS, Target
 from edge_agent.data.examples import Examples
 from edge_agent.runtimes.keras import KerasRuntime
 from host.children import ask_once
+from tests.arm.emulated import Device
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 STEPS, BATCH, EXAMPLES = 10, 32, 400
 LIMIT = 1e-4
-EXPORT_S, EMULATED_S = 300.0, 1800.0
+EXPORT_S = 300.0
 
 
 def export(folder: Path, verb: str, runtime: str) -> Path:
@@ -60,22 +60,12 @@ def train_here(place: Path, examples: Examples) -> Theta:
     return runtime.train(_theta(place / THETA_FILE), examples, settings, (), lambda _: None).theta
 
 
-def train_there(tools: Path, place: Path) -> dict[str, Any]:
-    """Run device.py on the emulated processor; it leaves its theta in `place`."""
-    emulator = [tools / "emulator/usr/bin/qemu-aarch64", "-cpu", "cortex-a53", "-L", tools / "system"]
-    device = [tools / "system/usr/bin/python3.13", HERE / "device.py", place, tools / "requirements.txt"]
-    search = {"PYTHONPATH": os.pathsep.join(map(str, (tools / "wheels", ROOT)))}
-    ended = subprocess.run(
-        [*map(str, [*emulator, *device, STEPS, BATCH])],
-        env={**os.environ, **search, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=EMULATED_S,
-        check=False,
-    )
-    if ended.returncode:
-        raise SystemExit(f"{ended.stderr}the emulated device ended with status {ended.returncode}")
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+def train_there(device: Device, wheelhouses: Path, place: Path) -> dict[str, Any]:
+    """Install and train on the emulated processor; device.py leaves its theta in `place`."""
+    version = device.install(wheelhouses)
+    # -P: what is imported shall be what was installed.
+    said = device.run(version, "-P", HERE / "device.py", place, STEPS, BATCH)
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found
 
 
@@ -83,22 +73,31 @@ def main() -> int:
     """Print figures; 0 when the weights agree."""
     tools = Path(sys.argv[1]).absolute()
     with tempfile.TemporaryDirectory(prefix="midge-arm-") as name:
-        litert, keras = export(Path(name), "export", "litert"), export(Path(name), "build", "keras")
+        folder = Path(name)
+        litert, keras = export(folder, "export", "litert"), export(folder, "build", "keras")
         examples = digits()
         np.savez(litert / "data.npz", x=examples.x, y=examples.y)
-        about = train_there(tools, litert)
-        before, there = _theta(litert / THETA_FILE), _theta(litert / "trained.f32")
-        here = train_here(keras, examples)
+        before, here = _theta(litert / THETA_FILE), train_here(keras, examples)
+        same = True
+        for python in PYTHONS:
+            device = Device(tools, Target(python, "aarch64"), folder / python)
+            about = train_there(device, tools / "wheelhouses", litert)
+            same &= compare(about, before, here, _theta(litert / "trained.f32"))
+    return 0 if same else 1
+
+
+def compare(about: dict[str, Any], before: Theta, here: Theta, there: Theta) -> bool:
+    """Say what a device found; whether its weights are Keras'."""
     imports = ", ".join(f"{name} {took}" for name, took in about["import_s"].items())
     took = about["train_s"]
-    _say(f"{about['machine']} (an emulated Cortex-A53), Python {about['python']}")
-    _say(f"imports, s: {imports}")
-    _say(f"MNIST CNN, {STEPS} steps of {BATCH}: {took['steps']} s, after loading in {took['load']} s")
+    _say(f"{about['machine']} (an emulated Cortex-A53), Python {about['python']}, midge {about['midge']}")
+    _say(f"  imports, s: {imports}")
+    _say(f"  MNIST CNN, {STEPS} steps of {BATCH}: {took['steps']} s, after loading in {took['load']} s")
     change, difference = float(np.abs(here - before).max()), float(np.abs(here - there).max())
     part = difference / change
-    _say(f"theta: largest change {change:.2e}; {difference:.1e} from Keras here, {part:.1e} of the change")
-    _say(f"{'the same' if part <= LIMIT else 'NOT the same'}, as {LIMIT:.0e} of the change is allowed")
-    return 0 if part <= LIMIT else 1
+    _say(f"  theta: largest change {change:.2e}; {difference:.1e} from Keras here, {part:.1e} of the change")
+    _say(f"  {'the same' if part <= LIMIT else 'NOT the same'}, as {LIMIT:.0e} of the change is allowed")
+    return part <= LIMIT
 
 
 def _theta(path: Path) -> Theta:

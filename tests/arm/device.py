@@ -1,7 +1,7 @@
 """What the emulated device does: import what an agent needs, train, and say what it took.
 
-`python device.py FOLDER REQUIREMENTS STEPS BATCH`, where FOLDER has program.json, theta.f32 and data.npz;
-it leaves trained.f32 there. On stdout a line of JSON.
+`python device.py FOLDER STEPS BATCH`, where FOLDER has program.json, theta.f32 and data.npz; it leaves
+trained.f32 there. On stdout a line of JSON.
 """
 
 import importlib
@@ -10,6 +10,7 @@ import platform
 import re
 import sys
 import time
+from importlib.metadata import requires, version
 from pathlib import Path
 
 # By what is required, a module that loads its native part.
@@ -25,11 +26,16 @@ MODULES = {
 }
 
 
-def import_all(requirements: Path) -> dict[str, float]:
+def base_requirements() -> list[str]:
+    """Names of what the installed midge needs without its extras."""
+    lines = requires("midge") or []
+    return [re.split(r"[^\w-]", line)[0] for line in lines if "extra ==" not in line]
+
+
+def import_all() -> dict[str, float]:
     """Seconds that each requirement took; raises KeyError for one without a module in the table above."""
     took = {}
-    for line in requirements.read_text().splitlines():
-        name = re.split(r"[^\w-]", line)[0]
+    for name in base_requirements():
         began = time.perf_counter()
         importlib.import_module(MODULES[name])
         took[name] = round(time.perf_counter() - began, 1)
@@ -61,10 +67,10 @@ def train(folder: Path, steps: int, batch: int) -> dict[str, float]:
 
 def main() -> None:
     """Write a line of JSON."""
-    folder, requirements, steps, batch = sys.argv[1:]
-    took = import_all(Path(requirements))
+    folder, steps, batch = sys.argv[1:]
+    took = import_all()
     trained = train(Path(folder), int(steps), int(batch))
-    about = {"machine": platform.machine(), "python": platform.python_version()}
+    about = {"machine": platform.machine(), "python": platform.python_version(), "midge": version("midge")}
     sys.stdout.write(json.dumps({**about, "import_s": took, "train_s": trained}) + "\n")
 
 

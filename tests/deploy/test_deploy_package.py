@@ -14,7 +14,7 @@ import pytest
 
 from deploy.package import deb
 from deploy.package.wheel import PACKAGES, write_wheel
-from deploy.units.catalogue import SERVICES
+from deploy.units.catalogue import SERVICES, unit_text
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -89,6 +89,25 @@ def test_scripts_of_packages_are_whole_and_parse(script: str) -> None:
     words = {"program": "opt/midge", "revision": "1", "unit": "u", "settings": "/etc/midge", "service": "s"}
     filled = Template(text).substitute(words)
     assert subprocess.run(["/bin/sh", "-n"], input=filled, text=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not Path("/usr/bin/systemctl").exists(), reason="systemd is not installed")
+def test_a_removed_agent_is_not_started_at_boot_even_where_systemd_did_not_run(tmp_path: Path) -> None:
+    root, unit, programs = tmp_path / "root", SERVICES["agent"].unit, tmp_path / "bin"
+    systemctl = ["/usr/bin/systemctl", f"--root={root}"]
+    (root / "usr/lib/systemd/system").mkdir(parents=True)
+    (root / "usr/lib/systemd/system" / unit).write_text(unit_text(SERVICES["agent"]))
+    subprocess.run([*systemctl, "enable", "--quiet", unit], check=True)
+    started = root / "etc/systemd/system/multi-user.target.wants" / unit
+    assert started.is_symlink()
+    programs.mkdir()
+    (programs / "systemctl").write_text(f'#!/bin/sh\nexec {shlex.join(systemctl)} "$@"\n')
+    (programs / "systemctl").chmod(0o755)
+    words = {"program": tmp_path.as_posix()[1:], "revision": "none", "unit": unit}
+    prerm = Template((ROOT / "deploy/package/debian/agent.prerm").read_text()).substitute(words)
+    search = {"PATH": f"{programs}:/usr/bin:/bin"}
+    subprocess.run(["/bin/sh", "-s", "remove"], input=prerm, text=True, env=search, check=True)
+    assert not started.is_symlink()
 
 
 def instructions(recipe: Path) -> list[tuple[str, str]]:
