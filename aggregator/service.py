@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +27,7 @@ from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
 from aggregator.records import Incident
 from aggregator.room import Room
+from aggregator.shelf import Shelf
 from aggregator.spool import Spool
 from aggregator.uploads import Uploads
 from aggregator.watch import Watch
@@ -43,10 +43,12 @@ from broker.events import (
     TakenOver,
     Unreachable,
 )
-from broker.messages import BlobRef, Receipt, Request, Verb
+from broker.messages import Receipt, Request, Verb
+from broker.sealing import SealingKey
 from broker.session import Session
+from broker.signing import Signer
 from broker.topics import PRESENCE
-from host.errors import NoRoomError, StorageError, WireError
+from host.errors import NoRoomError, WireError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
 from host.notify import Notifier
@@ -74,36 +76,15 @@ class Service:
         self._session = self._new_session()
         # What is sealed no more can still be opened; nothing else says that it is to be sealed.
         sealing = kept.sealing if settings.seals else None
-        self._post = Post(
-            self._session,
-            self._topics,
-            self._number,
-            self._version,
-            settings.heartbeat_s,
-            kept.signer,
-            None if sealing is None else sealing.public_key,
-        )
+        self._post = self._new_post(kept.signer, sealing)
         self._publisher = Publisher(self._session, self._topics, settings.blob_expiry_s)
         spool = Spool(settings.folder / "spool", settings.spool_limit_bytes)
+        opening = Opening(self._topics, kept.sealing, required=False)
         self._workshop = Workshop(
-            settings,
-            self._ledger,
-            spool,
-            self._loop,
-            self._jobs,
-            self._tell,
-            self._hold,
-            Opening(self._topics, kept.sealing, required=False),
+            settings, self._ledger, spool, self._loop, self._jobs, self._tell, self._hold, opening
         )
-        self._uploads = Uploads(
-            spool,
-            self._jobs,
-            self._limits(),
-            self._post.to_device,
-            self._tell,
-            self._filled,
-            Opening(self._topics, kept.sealing, required=settings.seals),
-        )
+        self._shelf = Shelf(self._ledger, self._workshop.blobs, self._publisher, self._tell)
+        self._uploads = self._new_uploads(spool, kept)
         self._watch = Watch(
             self._core,
             self._ledger,
@@ -183,13 +164,27 @@ class Service:
             yields=True,
         )
 
-    def _limits(self) -> IntakeLimits:
+    def _new_post(self, signer: Signer, sealing: SealingKey | None) -> Post:
+        return Post(
+            self._session,
+            self._topics,
+            self._number,
+            self._version,
+            self._settings.heartbeat_s,
+            signer,
+            None if sealing is None else sealing.public_key,
+        )
+
+    def _new_uploads(self, spool: Spool, kept: Kept) -> Uploads:
         settings = self._settings
-        return IntakeLimits(
+        limits = IntakeLimits(
             max_grants=settings.uploads_at_a_time,
             window=settings.upload_window,
             lease_s=settings.upload_lease_s,
         )
+        opening = Opening(self._topics, kept.sealing, required=settings.seals)
+        post = self._post.to_device
+        return Uploads(spool, self._jobs, limits, post, self._tell, self._filled, opening)
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -255,7 +250,7 @@ class Service:
         self._post.introduce()
         self._publisher.forget()
         self._tell(on.Connected())
-        self._clear_dropped_blobs()
+        self._shelf.clear_dropped()
         self._watch.forget()
 
     def _yield_to(self, why: str) -> None:
@@ -349,36 +344,6 @@ class Service:
         for record in effect.records:
             log.log(*narrate(record))
 
-    def _publish_blobs(self, effect: do.PublishBlobs) -> None:
-        """Say `BlobsPublished` when the broker took all of them."""
-        try:
-            paths = [self._workshop.blobs.path(ref) for ref in effect.blobs]
-        except StorageError as error:
-            self._tell(on.ModelDamaged(str(error), None))
-            return
-        missing = set(effect.blobs)
-
-        def put(ref: BlobRef) -> None:
-            missing.remove(ref)
-            if not missing:
-                self._tell(on.BlobsPublished(effect.blobs))
-
-        for ref, path in zip(effect.blobs, paths, strict=True):
-            self._ledger.want_blob(ref)
-            self._publisher.put(path, ref, partial(put, ref))
-
-    def _retract_blobs(self, effect: do.RetractBlobs) -> None:
-        for ref in self._ledger.wanted_blobs():
-            if ref not in effect.keep:
-                self._ledger.drop_blob(ref)
-                self._publisher.clear(ref)
-                self._workshop.blobs.remove(ref)
-
-    def _clear_dropped_blobs(self) -> None:
-        """A broker that was killed comes back with what it had saved: blobs of earlier rounds among it."""
-        for ref in self._ledger.dropped_blobs():
-            self._publisher.clear(ref)
-
     def _admit(self, effect: do.Admit) -> None:
         run = self._core.run
         assert run is not None
@@ -407,8 +372,8 @@ class Service:
             do.Reject: lambda _: None,
             do.Persist: self._persist,
             do.Prepare: self._workshop.prepare,
-            do.PublishBlobs: self._publish_blobs,
-            do.RetractBlobs: self._retract_blobs,
+            do.PublishBlobs: self._shelf.publish,
+            do.RetractBlobs: self._shelf.retract,
             do.Announce: lambda effect: self._post.announce(effect.assignment, effect.expiry_s),
             do.Send: lambda effect: self._post.to_device(effect.device, effect.message),
             do.Admit: self._admit,
