@@ -105,8 +105,8 @@ def test_garbage_on_every_topic_is_dropped_counted_and_said_once_a_device(opened
             bad.say(branch, payload)
     for payload in garbage:
         bad.say(tree.UPDATE_CHUNK, payload, transfer="ab" * 8, index=3)
-    # An empty presence only clears what was retained.
-    expected = (len(branches) + 1) * len(garbage) - 1
+    # What is empty says nothing: it only clears what was retained.
+    expected = (len(branches) + 1) * (len(garbage) - 1)
     opened.lab.until(lambda seen: seen.get("federation", {}).get("messages_dropped") == expected)
     assert opened.lab.log("aggregator").count("dropped a message of pi-2") == 1
     assert opened.upload("pi-1", opened.content()).outcome == "accepted"

@@ -23,6 +23,7 @@ from broker.messages import (
     RejectReason,
     Report,
 )
+from broker.sealing import sealed_size
 from tests.aggregator.coordinator.world import (
     HEARTBEAT_S,
     LAYOUT,
@@ -130,7 +131,7 @@ class Anything(RuleBasedStateMachine):
         elif isinstance(effect, do.PublishBlobs):
             self.publishing = effect.blobs
         elif isinstance(effect, do.Admit):
-            assert effect.offer.update.size <= 4 * PARAMETERS + 8192
+            assert effect.offer.update.size <= sealed_size(4 * PARAMETERS + 8192)
             update = effect.offer
             key = f"{effect.device} {update.run} {update.round} {update.update.transfer}"
             self.admitted[key] = effect.device, update
@@ -206,7 +207,7 @@ class Anything(RuleBasedStateMachine):
 
     @rule(device=devices, version=st.integers(0, 1), back=st.integers(0, 1), huge=st.booleans())
     def offer(self, device: str, version: int, back: int, huge: bool) -> None:  # noqa: FBT001
-        size = 4 * PARAMETERS + 8193 if huge else 4100
+        size = sealed_size(4 * PARAMETERS + 8192) + 1 if huge else 4100
         self.tell(
             on.UpdateOffered(
                 device, offer(device, max(1, self.number - back), version, run=self.run, size=size)
