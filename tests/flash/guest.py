@@ -14,6 +14,8 @@ HOST = "10.0.2.2"
 POLL_S = 0.5
 ANSWER_S = 120.0
 FIRST_PARTITION = 8 << 20
+# Emulated on a busy machine, a guest may take minutes to find its disks: systemd would give up after 90 s.
+PATIENT = ("systemd.default_device_timeout_sec=900", "systemd.default_timeout_start_sec=900")
 
 MACHINES = {
     "amd64": ("qemu-system-x86_64", "-M", "q35", "-cpu", "max"),
@@ -73,7 +75,7 @@ class Machine:
         ).stdout
         kept = [word for word in line.split() if word.startswith(("ds=", "cgroup"))]
         console = f"console={CONSOLES[self.architecture]},115200"
-        return " ".join(["root=LABEL=rootfs", "rw", console, "net.ifnames=0", "panic=-1", *kept])
+        return " ".join(["root=LABEL=rootfs", "rw", console, "net.ifnames=0", "panic=-1", *PATIENT, *kept])
 
 
 class Guest:
