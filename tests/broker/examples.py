@@ -1,6 +1,7 @@
 """One example of every message, with every field set."""
 
 from broker.contract import DataContract, Needs
+from broker.litert import LiteRTBody
 from broker.messages import (
     AgentState,
     Announcement,
@@ -129,4 +130,17 @@ EXAMPLES: tuple[Message, ...] = (
             ),
         ),
     ),
+)
+
+LITERT_BODY = LiteRTBody(
+    batch=32,
+    optimizer_size=1,
+    learning_rate=0.1,
+    metrics=("loss", "accuracy"),
+    classes=True,
+    x_shape=(28, 28, 1),
+    x_dtype="float32",
+    y_shape=(),
+    batch_statistics=False,
+    tflite=bytes(range(256)),
 )
