@@ -15,6 +15,8 @@ from host.errors import DataError
 
 def source_of(path: Path, *, colour: bool, target: str | None = None) -> DataSettings:
     """Tell a data source's kind by what lies at `path`; raises DataError when that is nothing known."""
+    if not path.exists():
+        raise DataError(f"{path}: there is nothing; give the path of a file or folder with examples")
     if path.suffix == ".npz":
         return NpzSettings(path=path)
     if path.suffix == ".csv":

@@ -76,7 +76,10 @@ class Graph:
         for name, expected in self._inputs.items():
             _compare(f"inputs of {name!r}", self._described(name), expected)
             zeros = {key: np.zeros(shape, dtype) for key, (shape, dtype) in expected.items()}
-            given = {key: (array.shape, array.dtype) for key, array in self.call(name, zeros).items()}
+            # Some say here, once a process, which delegate they took.
+            with stderr_closed():
+                answer = self.call(name, zeros)
+            given = {key: (array.shape, array.dtype) for key, array in answer.items()}
             _compare(f"outputs of {name!r}", given, self._outputs[name])
 
     def _described(self, name: str) -> Tensors:

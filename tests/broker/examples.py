@@ -2,6 +2,7 @@
 
 from broker.contract import DataContract, Needs
 from broker.enrolment import EnrolmentRequest, Issued, Refusal, RefusalReason, RenewalRequest
+from broker.litert import LiteRTBody
 from broker.messages import (
     AgentState,
     Announcement,
@@ -143,4 +144,17 @@ EXAMPLES: tuple[Message, ...] = (
     ),
     Certifier(issuer=DIGEST, roots=(DIGEST,), within_s=86_400.0),
     Refusal(request=DIGEST, reason=RefusalReason.TOO_EARLY, wait_s=86_400.0),
+)
+
+LITERT_BODY = LiteRTBody(
+    batch=32,
+    optimizer_size=1,
+    learning_rate=0.1,
+    metrics=("loss", "accuracy"),
+    classes=True,
+    x_shape=(28, 28, 1),
+    x_dtype="float32",
+    y_shape=(),
+    batch_statistics=False,
+    tflite=bytes(range(256)),
 )

@@ -15,7 +15,8 @@ from broker.litert import LiteRTBody
 from broker.program import KerasBody, Program
 from broker.topics import Topics
 from host.errors import WireError
-from tests.fuzz.targets import LITERT_BODY, Target, targets
+from tests.broker.examples import LITERT_BODY
+from tests.fuzz.targets import Target, targets
 
 SAMPLE = 300
 TARGETS = {target.name: target for target in targets()}
@@ -86,8 +87,8 @@ def _read_litert(content: bytes) -> object:
         (Program.from_bytes, PROGRAM | {"layout": {"trainable": [WRONG]}}),
         (Program.from_bytes, PROGRAM | {"layout": {"trainable": WRONG}}),
         (Program.from_bytes, PROGRAM | {"layout": LAYOUT | {"state": WRONG}}),
-        (_read_litert, json.loads(LITERT_BODY) | {"metrics": WRONG}),
-        (_read_litert, json.loads(LITERT_BODY) | {"x_shape": WRONG}),
+        (_read_litert, json.loads(LITERT_BODY.to_json()) | {"metrics": WRONG}),
+        (_read_litert, json.loads(LITERT_BODY.to_json()) | {"x_shape": WRONG}),
     ],
     ids=["extents", "shapes", "state", "metrics", "x_shape"],
 )

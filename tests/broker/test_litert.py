@@ -13,19 +13,7 @@ from broker.layout import Layout
 from broker.litert import MAX_BODY_CHARS, MAX_TFLITE_BYTES, LiteRTBody
 from broker.program import Program
 from host.errors import WireError
-
-BODY = LiteRTBody(
-    batch=32,
-    optimizer_size=1,
-    learning_rate=0.1,
-    metrics=("loss", "accuracy"),
-    classes=True,
-    x_shape=(28, 28, 1),
-    x_dtype="float32",
-    y_shape=(),
-    batch_statistics=False,
-    tflite=bytes(range(256)),
-)
+from tests.broker.examples import LITERT_BODY as BODY
 
 
 def test_a_litert_body_survives_the_journey() -> None:

@@ -125,8 +125,11 @@ def test_what_cannot_be_tried_is_refused_clearly(folder: Path, tmp_path: Path) -
     program, data = folder / "classifier", npz(tmp_path)
     with pytest.raises(DataError, match="none: cannot be read: No such file"):
         told(Trial(tmp_path / "none", data))
-    with pytest.raises(DataError, match=r"none: is no \.npz"):
+    with pytest.raises(DataError, match="none: there is nothing"):
         told(Trial(program, tmp_path / "none"))
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"notes\.txt: is no \.npz"):
+        told(Trial(program, tmp_path / "notes.txt"))
     with pytest.raises(DataError, match="51 weights of 4 bytes"):
         told(Trial(program, data, folder / "regression.theta"))
     with pytest.raises(DataError, match=r"data\.npz: is not the program\.json of `midge export`"):

@@ -23,28 +23,12 @@ from broker.topics import FIELD_PATTERNS, TREE, Topics
 from broker.update import MAGIC, encode_update, open_update
 from broker.wire import decode, encode
 from host.errors import WireError
-from tests.broker.examples import DIGEST, EXAMPLES
+from tests.broker.examples import DIGEST, EXAMPLES, LITERT_BODY
 from tests.fuzz.damage import Seed, damaged, of_json, of_msgpack, of_topic, share
 
 ROUND_TOPIC = "midge/v1/lab/round"
 TOPICS = Topics("lab")
 MAX_COMPLAINT = 400
-LITERT_BODY = (
-    LiteRTBody(
-        batch=4,
-        optimizer_size=1,
-        learning_rate=0.1,
-        metrics=("loss", "accuracy"),
-        classes=True,
-        x_shape=(28, 28, 1),
-        x_dtype="float32",
-        y_shape=(),
-        batch_statistics=False,
-        tflite=bytes(range(200)),
-    )
-    .to_json()
-    .encode()
-)
 FIELDS = {"device": "pi-1", "user": "ann", "run": "run-a", "round": "12", "digest": "ab" * 32}
 LOWEST = {"transfer": "ab" * 8, "index": "7", "token": f"token_{'ab' * 16}"}
 
@@ -81,7 +65,7 @@ def targets() -> list[Target]:
         *_messages(),
         of_seeds("Program", [of_json(_program())], lambda payload: Program.from_bytes(payload).layout.size),
         of_seeds("KerasBody", [of_json(_keras_body())], KerasBody.from_json),
-        of_seeds("LiteRTBody", [of_json(LITERT_BODY)], _litert),
+        of_seeds("LiteRTBody", [of_json(LITERT_BODY.to_json().encode())], _litert),
         _update(),
         of_seeds("sealed, no key", _sealed(), lambda payload: unseal(ROUND_TOPIC, payload, None)),
         _pinned("sealed, pinned key"),

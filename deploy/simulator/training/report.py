@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from aggregator.coordinator.phases import RoundOutcome
@@ -19,9 +20,9 @@ from host.errors import DataError
 MAX_PANELS = 3
 
 
-def table(comparison: Comparison, rule: StopRule | None) -> Table:
-    """A row for each of the settings: means over its seeds, with their standard deviation."""
-    shown = Table(title=_title(comparison), title_justify="left")
+def table(comparison: Comparison, rule: StopRule | None) -> Group:
+    """Who has how much, and a row for each of the settings: means over its seeds, with their deviation."""
+    shown = Table()
     shown.add_column("settings")
     names = _metrics(comparison)
     for heading in ("rounds", *names, *([f"rounds to\n{rule}"] if rule else [])):
@@ -33,7 +34,8 @@ def table(comparison: Comparison, rule: StopRule | None) -> Table:
         if rule is not None:
             cells.append(_reached(trials, rule))
         shown.add_row(name, *cells)
-    return shown
+    # A title would be wrapped to the width of the table.
+    return Group(_title(comparison), shown)
 
 
 def document(comparison: Comparison, rule: StopRule | None) -> dict[str, Any]:
