@@ -1,6 +1,7 @@
 """The JSON documents under `monitor/`: what people and tools watch, retained and renewed.
 
-Each says how often it is renewed, so that whoever reads it can tell a stale one.
+Each says how often it is renewed, so that whoever reads it can tell a stale one. Within one `schema_version`
+fields are only added, so a reader passes over what it does not know.
 """
 
 from math import isfinite
@@ -11,6 +12,9 @@ from broker.names import DeviceId, Finite, MetricName, RoundNumber, RunId
 
 # Sessions have the broker keep from them what is larger than a chunk may be.
 MAX_DOCUMENT_BYTES = 1_000_000
+SCHEMA_VERSION = 1
+MAX_HISTORY_ROUNDS = 200
+MAX_CONFUSION_CLASSES = 100
 
 Means = dict[MetricName, Finite]
 
@@ -18,8 +22,9 @@ Means = dict[MetricName, Finite]
 class Document(BaseModel):
     """What every document says of itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
+    schema_version: int = Field(default=SCHEMA_VERSION, description="another one: do not read it")
     at_unix_s: float = Field(default=0.0, description="when it was written, by the aggregator's clock")
     renewed_every_s: float = Field(default=0.0, description="older than twice this: the aggregator is silent")
 
@@ -34,6 +39,7 @@ class AggregatorDocument(Document):
     online: bool
     session: int = 0
     version: str = ""
+    started_unix_s: float | None = Field(default=None, description="when this process began to serve")
 
 
 class FederationDocument(Document):
@@ -41,6 +47,7 @@ class FederationDocument(Document):
 
     devices: int
     live: int
+    states: dict[str, int] = Field(default_factory=dict, description="how many devices are in each state")
     run: RunId | None = None
     task: str | None = None
     phase: str
@@ -52,7 +59,7 @@ class FederationDocument(Document):
 class IncidentDocument(BaseModel):
     """A mishap of the aggregator's machine, as its ledger has it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: str = Field(description="`damaged` or `no-room`")
     at_unix_s: float
@@ -77,6 +84,11 @@ class RunDocument(Document):
     round: int
     rounds: int
     started_unix_s: float
+    ended_unix_s: float | None = None
+    parameters: int | None = Field(default=None, description="of the model, once it is built")
+    seconds_left: float | None = Field(
+        default=None, description="until the last round closes, at the pace of the rounds so far"
+    )
     metrics: Means = Field(
         default_factory=dict,
         description="newest on held-out data, or on the devices' own validation data where there is no other",
@@ -84,14 +96,61 @@ class RunDocument(Document):
     reason: str = ""
 
 
+class RoundSummary(BaseModel):
+    """A closed round in one line."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    round: RoundNumber
+    outcome: str
+    reported: int
+    participants: int
+    seconds: float = Field(description="from its opening to its close")
+    metrics: Means = Field(default_factory=dict, description="on held-out data")
+    federated: Means = Field(default_factory=dict, description="on the devices' own validation data")
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class HistoryDocument(Document):
+    """The closed rounds of a run, oldest first; of more than 200 evenly chosen ones, and the last."""
+
+    run: RunId
+    rounds: tuple[RoundSummary, ...]
+
+
+class ConfusionDocument(Document):
+    """What the newest evaluated model took for what, on held-out data; of up to 100 classes."""
+
+    run: RunId
+    round: RoundNumber
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...] = Field(description="by true class, then by predicted class")
+
+
+class StepDocument(BaseModel):
+    """When a participant was first heard in a state."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: str = Field(description="a device's state, or `reported` once its update counts")
+    at_s: float = Field(description="seconds since the round opened")
+
+
 class ParticipantDocument(BaseModel):
     """A device's part in a round."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     status: str
     examples: int = 0
-    validation: Means = Field(default_factory=dict)
+    training: Means = Field(default_factory=dict, description="metrics of its own training")
+    validation: Means = Field(default_factory=dict, description="its own model on its validation data")
+    evaluation: Means = Field(default_factory=dict, description="the round's new model on the same data")
+    seconds: float = Field(default=0.0, description="that it trained")
+    bytes_up: int = 0
+    bytes_down: int = 0
+    steps: tuple[StepDocument, ...] = ()
     reason: str = ""
 
 
@@ -104,20 +163,29 @@ class RoundDocument(Document):
     target: int
     quorum: int
     reported: int
-    seconds_left: float | None = None
+    opened_unix_s: float | None = None
+    seconds: float = Field(default=0.0, description="since it opened, or from its opening to its close")
+    seconds_left: float | None = Field(default=None, description="until the phase's deadline")
+    eta_s: float | None = Field(
+        default=None,
+        description="until enough updates are expected, by the participants' heartbeats",
+    )
+    durations_s: dict[str, float] = Field(default_factory=dict, description="seconds by phase that is over")
     participants: dict[DeviceId, ParticipantDocument] = Field(default_factory=dict)
     outcome: str | None = None
     reason: str = ""
-    metrics: Means = Field(default_factory=dict)
-    federated: Means = Field(default_factory=dict)
+    metrics: Means = Field(default_factory=dict, description="on held-out data")
+    federated: Means = Field(default_factory=dict, description="on the devices' own validation data")
     bytes_up: int = Field(default=0, description="bytes of the accepted updates")
+    bytes_down: int = Field(default=0, description="blob bytes that participants fetched")
 
     def payload(self) -> bytes:
-        """JSON; where that would be too large to send, participants go without their `validation`."""
+        """JSON; where that would be too large to send, participants go without the details."""
         whole = super().payload()
         if len(whole) <= MAX_DOCUMENT_BYTES:
             return whole
-        return self.model_dump_json(exclude={"participants": {"__all__": {"validation"}}}).encode()
+        details = {"training", "validation", "evaluation", "steps"}
+        return self.model_dump_json(exclude={"participants": {"__all__": details}}).encode()
 
 
 class DeviceDocument(Document):
@@ -132,6 +200,7 @@ class DeviceDocument(Document):
     examples_per_s: float = 0.0
     memory_bytes: int = 0
     temperature_c: float | None = None
+    battery: float | None = Field(default=None, description="charge left, 0 to 1, where it runs on one")
     examples: int = 0
     runtimes: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -151,6 +220,13 @@ class DeviceDocument(Document):
     )
     not_selected: str = Field(default="", description="why no round of the active run selects it")
     metrics: Means = Field(default_factory=dict, description="last validation metrics it reported")
+    loss: float | None = Field(default=None, description="of its last training in the active run")
+    asked: int = Field(default=0, description="rounds of the run that asked it for an update")
+    accepted: int = Field(default=0, description="its updates that count, of those")
+    contribution: float | None = Field(
+        default=None, description="its part of all examples in the run's updates, 0 to 1"
+    )
+    reliability: float | None = Field(default=None, description="`accepted` by `asked`, 0 to 1")
 
 
 def means(metrics: dict[str, tuple[float, float]] | None) -> Means:

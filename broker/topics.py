@@ -165,8 +165,15 @@ CONTROL_REQUEST = Branch(
 CONTROL_REPLY = Branch("control/{user}/reply", AGGREGATOR, (OPERATOR,), "Reply", "what became of it")
 
 
-def _watched(pattern: str, message: str, what: str, readers: tuple[Role, ...] = WATCHERS) -> Branch:
-    return Branch(pattern, AGGREGATOR, readers, message, what, retained=True, format=Format.JSON)
+def _watched(
+    pattern: str,
+    message: str,
+    what: str,
+    readers: tuple[Role, ...] = WATCHERS,
+    *,
+    retained: bool = True,
+) -> Branch:
+    return Branch(pattern, AGGREGATOR, readers, message, what, retained=retained, format=Format.JSON)
 
 
 MONITOR_AGGREGATOR = _watched(
@@ -181,9 +188,17 @@ MONITOR_FEDERATION = _watched(
 MONITOR_INCIDENTS = _watched(
     "monitor/incidents", "IncidentsDocument", "the aggregator's newest mishaps, such as a damaged file"
 )
+MONITOR_EVENTS = _watched("monitor/events", "EventDocument", "what happens, as it happens", retained=False)
+MONITOR_RECENT = _watched("monitor/recent", "RecentDocument", "the newest events, for whoever comes late")
 MONITOR_RUN = _watched("monitor/runs/{run}", "RunDocument", "a run: state, rounds, metrics")
 MONITOR_ROUND = _watched(
     "monitor/runs/{run}/rounds/{round}", "RoundDocument", "a round: phase, participants, outcome"
+)
+MONITOR_HISTORY = _watched(
+    "monitor/runs/{run}/history", "HistoryDocument", "a run's closed rounds, a line each"
+)
+MONITOR_CONFUSION = _watched(
+    "monitor/runs/{run}/confusion", "ConfusionDocument", "what the newest model took for what"
 )
 MONITOR_DEVICE = _watched(
     "monitor/devices/{device}", "DeviceDocument", "a device: state, progress, last metrics"
@@ -209,8 +224,12 @@ TREE: tuple[Branch, ...] = (
     MONITOR_AGGREGATOR,
     MONITOR_FEDERATION,
     MONITOR_INCIDENTS,
+    MONITOR_EVENTS,
+    MONITOR_RECENT,
     MONITOR_RUN,
     MONITOR_ROUND,
+    MONITOR_HISTORY,
+    MONITOR_CONFUSION,
     MONITOR_DEVICE,
 )
 

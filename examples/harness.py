@@ -66,7 +66,7 @@ def local_fleet(
         folder,
         tasks,
         {device: data for device, (data, _) in devices.items()},
-        lambda scene: screen.follow(scene, about, began),
+        lambda view: screen.follow(view, about, began),
         heartbeat_s=HEARTBEAT_S,
     )
 

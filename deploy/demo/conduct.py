@@ -68,7 +68,7 @@ def open_fleet(plan: Plan, folder: DemoFolder, shares: Sequence[Share], screen: 
         screen.say(f"device {device}: {words}")
     tasks = {plan.lesson.name: TaskSettings(file=folder.task, settings=dict(plan.lesson.settings))}
     data = {share.device: NpzSettings(path=share.path) for share in shares}
-    return LocalFleet(folder, tasks, data, lambda scene: screen.follow(scene, about, began))
+    return LocalFleet(folder, tasks, data, lambda view: screen.follow(view, about, began))
 
 
 def train_together(plan: Plan, fleet: LocalFleet, **changes: SettingValue) -> RunDocument:
@@ -130,7 +130,7 @@ def _outcome(
         alone=alone,
         together=together,
         seconds=seconds,
-        bytes_up=fleet.scene.bytes_up,
-        bytes_down=fleet.scene.bytes_down,
+        bytes_up=sum(device.bytes_up for device in fleet.view.devices.values()),
+        bytes_down=sum(device.bytes_down for device in fleet.view.devices.values()),
         model=folder / "model.keras",
     )

@@ -7,22 +7,19 @@ from types import TracebackType
 from typing import Self
 
 from aggregator.settings import TaskSettings
-from broker.events import Received, Refused, SessionEvent
 from broker.messages import SettingValue, Verb
 from broker.monitor import RunDocument
 from broker.mosquitto import Mosquitto
-from broker.session import Session
 from broker.topics import Role, Topics
 from deploy.command.control import ask, new_request
 from deploy.local.folder import FleetFolder
 from deploy.local.processes import Job, Processes
-from deploy.local.scene import WATCHED, Scene
+from deploy.viewing.feed import Feed
+from deploy.viewing.view import View
 from edge_agent.data.settings import DataSettings
 from host.errors import ChildError
-from host.inbox import Inbox
 
 FEDERATION = "local"
-QUEUED = 10_000
 LOOK_S = 0.1
 # Python, and on a busy machine TensorFlow, take their time to load.
 ONLINE_S = 120.0
@@ -41,7 +38,7 @@ class LocalFleet:
         folder: FleetFolder,
         tasks: Mapping[str, TaskSettings],
         devices: Mapping[str, DataSettings],
-        show: Callable[[Scene], None],
+        show: Callable[[View], None],
         *,
         heartbeat_s: float = 0.5,
     ) -> None:
@@ -49,8 +46,6 @@ class LocalFleet:
         self._tasks, self._devices, self._show = tasks, devices, show
         self._heartbeat_s = heartbeat_s
         self._topics = Topics(FEDERATION)
-        self.scene = Scene(self._topics)
-        self._events: Inbox[SessionEvent] = Inbox(QUEUED)
         self._all = ExitStack()
 
     def __enter__(self) -> Self:
@@ -61,6 +56,7 @@ class LocalFleet:
             broker = Mosquitto(self.folder.broker, self._topics, accounts, persistence=False)
             started.enter_context(broker)
             self._account = broker.settings
+            self._feed = Feed(self._account("monitor"))
             self.processes = started.enter_context(Processes(self.folder.logs))
             self._all = started.pop_all()
         return self
@@ -71,18 +67,18 @@ class LocalFleet:
         self._all.close()
 
     @property
+    def view(self) -> View:
+        """What the monitor topics told so far."""
+        return self._feed.view
+
+    @property
     def url(self) -> str:
         """Where the broker listens."""
         return self._account("monitor").url
 
     def go_online(self) -> None:
         """Start the aggregator and all agents, and wait until they are there; raises ChildError."""
-        subscriptions = [(self._topics.filter(branch), 1) for branch in WATCHED]
-        monitor = Session(
-            self._account("monitor"), "monitor", self._put, will=None, subscriptions=subscriptions
-        )
-        monitor.start()
-        self._all.callback(monitor.stop)
+        self._all.enter_context(self._feed)
         settings = self.folder.write_aggregator(self._account("aggregator"), self._tasks, self._heartbeat_s)
         self.processes.service("aggregator", "aggregator.main", "run", "--config", str(settings))
         for device, data in self._devices.items():
@@ -107,14 +103,12 @@ class LocalFleet:
         self._wait_for(lambda: job.result() is not None)
         return job.result() or ""
 
-    def _put(self, event: SessionEvent) -> None:
-        self._events.put(event, droppable=True)
-
     def _online(self) -> bool:
-        return self.scene.aggregator_online and self.scene.live == len(self._devices)
+        aggregator = self.view.aggregator
+        return aggregator is not None and aggregator.online and self.view.live == len(self._devices)
 
     def _finished(self, run: str) -> RunDocument | None:
-        document = self.scene.run
+        document = self.view.run
         if document is None or document.run != run:
             return None
         if document.state in ("paused", "stopped", "failed"):
@@ -132,18 +126,8 @@ class LocalFleet:
 
     def _look(self, wait_s: float = 0.0) -> None:
         """Take in what arrived, see that all processes live, and show it."""
-        event = self._events.get(wait_s)
-        while event is not None:
-            self._take(event)
-            event = self._events.get(0.0)
+        self._feed.look(wait_s)
+        if self._feed.refused:
+            raise ChildError(self._feed.trouble)
         self.processes.check()
-        self._show(self.scene)
-
-    def _take(self, event: SessionEvent) -> None:
-        match event:
-            case Received(topic=topic, payload=payload):
-                self.scene.take(topic, payload)
-            case Refused(reason=reason):
-                raise ChildError(f"the fleet's own broker refused the account monitor: {reason}")
-            case _:
-                pass
+        self._show(self.view)

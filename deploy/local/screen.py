@@ -12,7 +12,7 @@ from rich.text import Text
 
 from broker.monitor import DeviceDocument, RoundDocument
 from broker.names import is_of_whole
-from deploy.local.scene import Scene
+from deploy.viewing.view import View
 
 BAR_WIDTH = 24
 REFRESH_HZ = 8
@@ -20,7 +20,7 @@ STATES = {"idle": "dim", "training": "cyan", "uploading": "yellow", "evaluating"
 
 
 class Screen:
-    """Says things line by line; `follow` shows a scene between two lines."""
+    """Says things line by line; `follow` shows a view between two lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -39,16 +39,16 @@ class Screen:
         """Show that something is going on, where that can be shown."""
         self._draw(Text(f"… {text}", style="dim"))
 
-    def follow(self, scene: Scene, devices: Mapping[str, str], began: float) -> None:
+    def follow(self, view: View, devices: Mapping[str, str], began: float) -> None:
         """Show the state of the run, and write a line for each round that is over.
 
         `devices` says what there is to know of each device's data.
         """
-        for closed in scene.closed:
+        for closed in _closed(view):
             if (closed.run, closed.round) not in self._told:
-                self.say(_round_line(closed, scene, len(devices)))
+                self.say(_round_line(closed, view, len(devices)))
                 self._told.add((closed.run, closed.round))
-        self._draw(Group(_headline(scene, began), _devices(scene, devices)))
+        self._draw(Group(_headline(view, began), _devices(view, devices)))
 
     def clear(self) -> None:
         """Take the live picture away."""
@@ -65,21 +65,25 @@ class Screen:
         self._live.update(what)
 
 
-def _round_line(closed: RoundDocument, scene: Scene, devices: int) -> str:
-    of = f"/{scene.run.rounds}" if scene.run is not None else ""
+def _closed(view: View) -> list[RoundDocument]:
+    return view.closed(view.run.run) if view.run is not None else []
+
+
+def _round_line(closed: RoundDocument, view: View, devices: int) -> str:
+    of = f"/{view.run.rounds}" if view.run is not None else ""
     metrics = f"  {_spelled(closed.metrics)}" if closed.metrics else ""
     trouble = "" if closed.outcome == "completed" else f"  {closed.outcome}: {closed.reason}"
     return f"round {closed.round:>2}{of}  {closed.reported}/{devices} updates{metrics}{trouble}"
 
 
-def _headline(scene: Scene, began: float) -> Text:
+def _headline(view: View, began: float) -> Text:
     seconds = f"{time.monotonic() - began:.0f} s"
-    if scene.run is None:
+    if view.run is None:
         return Text(f"getting ready  {seconds}", style="bold")
-    text = Text(f"round {min(scene.run.round, scene.run.rounds)}/{scene.run.rounds}  ", style="bold")
-    text.append(f"{scene.run.state:<12}", style="cyan")
-    if scene.closed:
-        text.append(_spelled(scene.closed[-1].metrics))
+    text = Text(f"round {min(view.run.round, view.run.rounds)}/{view.run.rounds}  ", style="bold")
+    text.append(f"{view.run.state:<12}", style="cyan")
+    for closed in _closed(view)[-1:]:
+        text.append(_spelled(closed.metrics))
     return text.append(f"  {seconds}", style="dim")
 
 
@@ -88,10 +92,10 @@ def _spelled(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if is_of_whole(name))
 
 
-def _devices(scene: Scene, devices: Mapping[str, str]) -> Table:
+def _devices(view: View, devices: Mapping[str, str]) -> Table:
     table = Table("device", "data", "state", "progress", box=None, padding=(0, 2))
     for name, data in devices.items():
-        device = scene.devices.get(name)
+        device = view.devices.get(name)
         table.add_row(name, data, _state(device), _progress(device))
     return table
 

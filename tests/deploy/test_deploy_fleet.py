@@ -8,7 +8,7 @@ import pytest
 from aggregator.settings import TaskSettings
 from deploy.local.fleet import LocalFleet
 from deploy.local.folder import FleetFolder
-from deploy.local.scene import Scene
+from deploy.viewing.view import View
 from host.errors import ChildError, ConfigError
 from tests.deploy.test_deploy_demo import processes_that_name
 
@@ -21,7 +21,7 @@ def initial_theta():
 """
 
 
-def fleet(folder: Path, task: str, show: Callable[[Scene], None] = lambda _: None) -> LocalFleet:
+def fleet(folder: Path, task: str, show: Callable[[View], None] = lambda _: None) -> LocalFleet:
     """A fleet without devices."""
     opened = FleetFolder(folder / "fleet")
     file = folder / "task.py"
@@ -50,8 +50,8 @@ def test_a_service_that_ends_is_told_with_its_log(tmp_path: Path) -> None:
 
 
 def test_what_the_watcher_raises_ends_the_fleet(tmp_path: Path) -> None:
-    def interrupt(scene: Scene) -> None:
-        if scene.aggregator_online:
+    def interrupt(view: View) -> None:
+        if view.aggregator is not None and view.aggregator.online:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), fleet(tmp_path, "nothing", interrupt) as started:
