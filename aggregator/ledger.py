@@ -50,6 +50,7 @@ class RoundRow:
     participants: int
     accepted: int
     bytes_up: int
+    bytes_down: int
     opened_unix_s: float
     closed_unix_s: float | None
     outcome: str | None
@@ -61,7 +62,10 @@ class RoundRow:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantRow:
-    """What a device did in a round; `digest` to `seconds` are of its accepted update."""
+    """What a device did in a round; `digest` to `size` are of its accepted update.
+
+    `steps` are (state, seconds since the round opened); empty while the round is open.
+    """
 
     device: str
     digest: str | None
@@ -69,6 +73,9 @@ class ParticipantRow:
     metrics: Metrics | None
     validation: Metrics | None
     seconds: float | None
+    size: int | None
+    steps: tuple[tuple[str, float], ...]
+    bytes_down: int | None
     refused: str | None
     refused_reason: str | None
     declined: str | None
@@ -367,4 +374,5 @@ def _participant(row: sqlite3.Row) -> ParticipantRow:
     values = {name: row[name] for name in row.keys()}  # noqa: SIM118  a Row iterates over its values
     for name in ("metrics", "validation", "reported"):
         values[name] = _metrics(row[name])
+    values["steps"] = tuple((state, at_s) for state, at_s in json.loads(row["steps"] or "[]"))
     return ParticipantRow(**values)

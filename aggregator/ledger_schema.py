@@ -82,8 +82,16 @@ _EXCLUSIONS = """
 CREATE TABLE exclusions (device TEXT PRIMARY KEY, reason TEXT NOT NULL, excluded_unix_s REAL NOT NULL);
 """
 
+_COURSES = """
+CREATE TABLE courses (
+    run TEXT NOT NULL, round INTEGER NOT NULL, device TEXT NOT NULL,
+    steps TEXT NOT NULL, bytes_down INTEGER NOT NULL,
+    PRIMARY KEY (run, round, device), FOREIGN KEY (run, round) REFERENCES rounds
+);
+"""
+
 # The nth brings a ledger of version n to the next; what was released once is never changed again.
-MIGRATIONS = (_FIRST_TABLES, _INCIDENTS + _DECISIONS, _DEVICE_KEYS + _EXCLUSIONS)
+MIGRATIONS = (_FIRST_TABLES, _INCIDENTS + _DECISIONS, _DEVICE_KEYS + _EXCLUSIONS, _COURSES)
 VERSION = len(MIGRATIONS)
 
 # Refusals, reports and declines may come again: the last one stands. A refused offer may be of a run that is
@@ -118,6 +126,7 @@ STATEMENTS: Mapping[type[records.Record], str] = {
         REPLACE INTO refusals VALUES (:run, :round, :device, :outcome, :reason, :unix_s)""",
     records.Reported: "REPLACE INTO reports VALUES (:run, :round, :device, :metrics, :unix_s)",
     records.Declined: "REPLACE INTO declines VALUES (:run, :round, :device, :reason, :detail, :unix_s)",
+    records.Course: "INSERT INTO courses VALUES (:run, :round, :device, :steps, :bytes_down)",
     records.RoundClosed: """
         UPDATE rounds SET outcome = :outcome, reason = :reason, theta = :theta,
             metrics = :metrics, federated = :federated, closed_unix_s = :unix_s
@@ -149,7 +158,9 @@ ROUNDS = """
     SELECT *,
         (SELECT count(*) FROM participants p WHERE (p.run, p.round) = (r.run, r.round)) AS participants,
         (SELECT count(*) FROM updates u WHERE (u.run, u.round) = (r.run, r.round)) AS accepted,
-        (SELECT coalesce(sum(size), 0) FROM updates u WHERE (u.run, u.round) = (r.run, r.round)) AS bytes_up
+        (SELECT coalesce(sum(size), 0) FROM updates u WHERE (u.run, u.round) = (r.run, r.round)) AS bytes_up,
+        (SELECT coalesce(sum(bytes_down), 0) FROM courses c WHERE (c.run, c.round) = (r.run, r.round))
+            AS bytes_down
     FROM rounds r WHERE run = ? ORDER BY round"""
 
 # Who joined, and whoever else was heard about this round (a device that was late or not invited).
@@ -161,10 +172,12 @@ PARTICIPANTS = """
         UNION SELECT device FROM declines WHERE run = :run AND round = :round
         UNION SELECT device FROM reports WHERE run = :run AND round = :round
     )
-    SELECT heard.device, u.digest, u.examples, u.metrics, u.validation, u.seconds,
+    SELECT heard.device, u.digest, u.examples, u.metrics, u.validation, u.seconds, u.size,
+        c.steps, c.bytes_down,
         f.outcome AS refused, f.reason AS refused_reason, d.reason AS declined, r.metrics AS reported
     FROM heard
     LEFT JOIN updates u ON u.device = heard.device AND u.run = :run AND u.round = :round
+    LEFT JOIN courses c ON c.device = heard.device AND c.run = :run AND c.round = :round
     LEFT JOIN refusals f ON f.device = heard.device AND f.run = :run AND f.round = :round
     LEFT JOIN declines d ON d.device = heard.device AND d.run = :run AND d.round = :round
     LEFT JOIN reports r ON r.device = heard.device AND r.run = :run AND r.round = :round

@@ -150,6 +150,17 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
+class Course:
+    """How a participant spent a round that is about to close: (state, seconds since it opened), in order."""
+
+    run: str
+    round: int
+    device: str
+    steps: tuple[tuple[str, float], ...]
+    bytes_down: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundClosed:
     """A round is over and left `theta`; `metrics` is the central evaluation, `federated` the fleet's."""
 
@@ -214,6 +225,7 @@ Record: TypeAlias = (
     | UpdateRefused
     | Reported
     | Declined
+    | Course
     | RoundClosed
     | Transition
     | RequestAnswered

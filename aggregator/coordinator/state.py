@@ -13,6 +13,13 @@ class _State(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=False)
 
 
+class Step(_State):
+    """When a participant was first heard in a state."""
+
+    state: str
+    at_s: float = Field(description="seconds since the round opened")
+
+
 class Participant(_State):
     """A device's part in a round: invited, until it is accepted, rejected or declined."""
 
@@ -21,7 +28,11 @@ class Participant(_State):
     size: int = Field(default=0, description="bytes of the update")
     invited: bool = Field(default=False, description="joined after the announcement, by its inbox")
     again: bool = Field(default=False, description="its accepted update was damaged: asked once more")
+    training: Metrics = Field(default_factory=dict)
     validation: Metrics = Field(default_factory=dict)
+    seconds: float = Field(default=0.0, description="that it trained")
+    bytes_down: int = Field(default=0, description="blob bytes that it fetched for the round")
+    steps: list[Step] = Field(default_factory=list, description="what it was heard to do, in that order")
     rejected: RejectReason | None = None
     declined: DeclineReason | None = None
     reported_s: float = Field(default=0.0, description="seconds into the round when its update was accepted")

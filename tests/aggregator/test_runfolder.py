@@ -30,6 +30,7 @@ def row(number: int, outcome: str | None = "completed") -> RoundRow:
         participants=3,
         accepted=2,
         bytes_up=8192,
+        bytes_down=0,
         opened_unix_s=100.0,
         closed_unix_s=None if outcome is None else 112.5,
         outcome=outcome,
