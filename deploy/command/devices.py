@@ -1,7 +1,7 @@
 """The verb `devices`: who is in the federation."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +19,7 @@ from host.errors import ConfigError
 from host.settings import load_settings
 
 SOON_DAYS = 60
+AGES = (("days", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,10 +58,19 @@ def operator_broker(home: Home) -> BrokerSettings:
 
 def _table(rows: list[DeviceRow], now: datetime) -> Table:
     table = Table("device", "state", "last heard", "certificate", "tags", "version")
+    for column in table.columns[:3]:
+        column.no_wrap = True
     for row in rows:
-        seen = f"{row.seen.astimezone():%Y-%m-%d %H:%M:%S}" if row.seen else ""
+        seen = ago(now - row.seen) if row.seen else ""
         table.add_row(row.device, row.state, seen, _rights(row, now), " ".join(row.tags), row.version)
     return table
+
+
+def ago(age: timedelta) -> str:
+    """How long ago, in one unit."""
+    seconds = max(0, int(age.total_seconds()))
+    unit, length = next((unit, length) for unit, length in AGES if seconds >= 2 * length or length == 1)
+    return f"{seconds // length} {unit} ago"
 
 
 def _rights(row: DeviceRow, now: datetime) -> str:

@@ -1,9 +1,12 @@
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from broker.monitor import DeviceDocument
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
 from broker.topics import MONITOR_DEVICE, Role, Topics
+from deploy.command.devices import ago
 from deploy.pki.register import Issued
 from deploy.registrar.tokens import TokenRow
 from deploy.trust.devices import device_rows, open_tokens, shown_devices
@@ -81,3 +84,11 @@ def test_a_broker_that_cannot_be_asked_is_told_from_one_without_devices(mosquitt
     assert shown_devices(mosquitto.settings("operator")) == {}
     nobody = BrokerSettings(url="mqtt://127.0.0.1:1", username="operator", connect_timeout_s=1)
     assert shown_devices(nobody) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(-3, "0 s ago"), (119, "119 s ago"), (120, "2 min ago"), (7199, "119 min ago"), (90_000, "25 h ago")],
+)
+def test_how_long_ago_a_device_was_heard_is_short(seconds: int, said: str) -> None:
+    assert ago(timedelta(seconds=seconds)) == said
