@@ -12,7 +12,7 @@ from rich.table import Table
 from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.command.homes import HomeOption
-from deploy.command.options import OperatorSettings
+from deploy.command.options import OPERATOR_FILE, OperatorSettings
 from deploy.home.home import Home
 from deploy.trust.devices import DeviceRow, device_rows, open_tokens, shown_devices
 from host.errors import ConfigError
@@ -50,7 +50,7 @@ def devices(
 
 def operator_broker(home: Home) -> BrokerSettings:
     """How the home's operator reaches the broker; raises ConfigError."""
-    path = home.of(Role.OPERATOR) / "operator.toml"
+    path = home.of(Role.OPERATOR) / OPERATOR_FILE
     if not path.is_file():
         raise ConfigError(f"{path} is missing: midge init {home.root} makes it")
     return load_settings(OperatorSettings, path, {}, {}).broker

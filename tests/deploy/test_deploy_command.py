@@ -61,6 +61,21 @@ def test_without_a_broker_it_says_how_to_name_one(
     assert capsys.readouterr().err.startswith("midge: which broker? give --broker")
 
 
+def test_in_a_home_nobody_has_to_say_where_the_broker_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "operator").mkdir()
+    (tmp_path / "operator/operator.toml").write_text(
+        'timeout_s = 0.2\n[broker]\nurl = "mqtt://127.0.0.1:1"\nusername = "operator"\n'
+    )
+    monkeypatch.setenv("MIDGE_HOME", str(tmp_path))
+    assert midge(monkeypatch, "stop") == 69
+    monkeypatch.delenv("MIDGE_HOME")
+    monkeypatch.chdir(tmp_path)
+    assert midge(monkeypatch, "stop") == 69
+    assert capsys.readouterr().err.count("no answer within 0.2 s from mqtt://127.0.0.1:1") == 2
+
+
 def test_a_bad_option_is_named_as_it_was_given(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
