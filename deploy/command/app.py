@@ -93,11 +93,12 @@ simulate.add_to(app)
 
 
 def _verb(command: CommandInfo | TyperInfo) -> str:
-    return command.name or getattr(command.callback, "__name__", "")
+    return command.name or str(getattr(command.callback, "__name__", ""))
 
 
 app.registered_commands.sort(key=lambda command: list(VERBS).index(_verb(command)))
-for _command in (*app.registered_commands, *app.registered_groups):
+_registered: list[CommandInfo | TyperInfo] = [*app.registered_commands, *app.registered_groups]
+for _command in _registered:
     _command.rich_help_panel = VERBS[_verb(_command)]
 
 
