@@ -37,7 +37,9 @@ def devices(
     documents = shown_devices(operator_broker(opened))
     now = datetime.now(UTC)
     tokens = open_tokens(opened.tokens().all(), now)
-    rows = device_rows(opened.authority().register.all(), documents or {}, tokens)
+    authority = opened.authority()
+    sole_issuer = authority.issuer_id if authority.stage is None else None
+    rows = device_rows(authority.register.all(), documents or {}, tokens, sole_issuer)
     if as_json:
         typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=1))
     elif rows:
@@ -86,6 +88,8 @@ def _certificate(row: DeviceRow, now: datetime) -> str:
         return "none of ours"
     if row.revoked is not None:
         return f"[red]revoked {row.revoked:%Y-%m-%d}[/red]"
+    if row.left_behind:
+        return "[red]of a former authority[/red]"
     if until <= now:
         return f"[red]expired {until:%Y-%m-%d}[/red]"
     text = f"until {until:%Y-%m-%d}"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -40,6 +41,18 @@ def test_a_device_that_was_replaced_has_the_new_certificate() -> None:
 def test_a_device_without_a_certificate_that_is_good_is_revoked() -> None:
     (row,) = device_rows([issued("pi-1", 100, revoked=True), issued("pi-1", 50, revoked=True)], {}, {})
     assert row.revoked == NOW
+
+
+def test_what_counts_is_the_certificate_that_a_device_got_last() -> None:
+    bundle, renewed = issued("pi-1", 700), replace(issued("pi-1", 365), issued_at=NOW + timedelta(days=1))
+    (row,) = device_rows([renewed, bundle], {}, {})
+    assert row.certificate_until == NOW + timedelta(days=365)
+
+
+def test_who_was_left_behind_when_the_authority_changed_is_told() -> None:
+    former, now = replace(issued("pi-1", 700), issuer="a"), replace(issued("pi-2", 700), issuer="b")
+    assert [row.left_behind for row in device_rows([former, now], {}, {}, "b")] == [True, False]
+    assert [row.left_behind for row in device_rows([former, now], {}, {}, None)] == [False, False]
 
 
 def test_devices_without_certificates_of_ours_are_listed_and_other_roles_are_not() -> None:
