@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from deploy.command import (
     demo,
@@ -34,6 +35,16 @@ EXITS: tuple[tuple[type[MidgeError], ExitCode], ...] = (
     (CredentialsError, ExitCode.REFUSED_CREDENTIALS),
     (MidgeError, ExitCode.FAILED),
 )
+
+# `midge --help` shows the verbs in the order of the work.
+PANELS = {
+    "Try it": ("demo", "export", "simulate"),
+    "A federation": ("init", "install", "uninstall", "registrar", "rotate"),
+    "Devices": ("enroll", "wheelhouse", "flash", "devices", "revoke", "replace", "exclude", "admit"),
+    "Runs": ("start", "runs", "pause", "resume", "stop", "predict", "confusion"),
+    "A broker that is not yours": ("acl", "doctor", "purge"),
+}
+VERBS = {verb: panel for panel, verbs in PANELS.items() for verb in verbs}
 
 app = typer.Typer(
     name="midge",
@@ -79,6 +90,16 @@ results.add_to(app)
 revoke.add_to(app)
 rotate.add_to(app)
 simulate.add_to(app)
+
+
+def _verb(command: CommandInfo | TyperInfo) -> str:
+    return command.name or str(getattr(command.callback, "__name__", ""))
+
+
+app.registered_commands.sort(key=lambda command: list(VERBS).index(_verb(command)))
+_registered: list[CommandInfo | TyperInfo] = [*app.registered_commands, *app.registered_groups]
+for _command in _registered:
+    _command.rich_help_panel = VERBS[_verb(_command)]
 
 
 def run() -> None:

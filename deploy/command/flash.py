@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from deploy.card.cloud import MAX_PASSWORD, MIN_PASSWORD, PSK_DIGITS, System, Wifi
+from deploy.card.contents import PAYLOAD
 from deploy.card.devices import Row, listed, one
 from deploy.card.flash import flash as write_card
 from deploy.card.flash import plan
@@ -19,6 +20,7 @@ from deploy.card.partition import Content, MountedPartition, Partition, size
 from deploy.card.wheelhouse import MACHINES, PYTHONS, Target, build_wheelhouse, read_wheelhouse
 from host.errors import ConfigError
 
+WHEELS = f"{PAYLOAD}/wheels/"
 FULL = "With --full (else Raspberry Pi Imager's own settings are left alone)"
 Folder = Annotated[Path | None, typer.Option(metavar="DIR", show_default=False)]
 
@@ -66,8 +68,12 @@ def flash(  # noqa: PLR0913  each is an option
     bundles: Annotated[
         Path, typer.Option(metavar="DIR", help="With --csv, the folder that has a bundle for each id.")
     ] = Path("devices"),
-    dry_run: Annotated[bool, typer.Option(help="Show what would be written, and write nothing.")] = False,
-    full: Annotated[bool, typer.Option(help="Set up hostname, user, SSH and Wi-Fi as well.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Set up hostname, user, SSH and Wi-Fi as well.")
+    ] = False,
     hostname: Annotated[
         str | None, typer.Option(help="Else the device's id.", rich_help_panel=FULL, show_default=False)
     ] = None,
@@ -98,7 +104,7 @@ def flash(  # noqa: PLR0913  each is an option
     if not full and (radio or ssh_key or hostname):
         raise ConfigError("--hostname, --ssh-key and --wifi go with --full: else Imager's settings hold")
     public = _public_key(ssh_key)
-    screen = Console(stderr=True, highlight=False)
+    screen = Console(stderr=True, highlight=False, soft_wrap=True)
     for row, partition in _dry(rows, boot, image) if dry_run else _cards(rows, boot, image, output):
         system = System(row.hostname, user, public, radio) if full else None
         content = plan(partition, row.device, house, system)
@@ -187,8 +193,12 @@ def _write(partition: Partition, content: Mapping[str, Content], device: str, sc
 def _table(row: Row, content: Mapping[str, Content]) -> Table:
     table = Table("file", "bytes", title=f"the card of {row.device.id}", title_justify="left", box=None)
     table.columns[1].justify = "right"
+    wheels = [size(part) for name, part in content.items() if name.startswith(WHEELS)]
+    table.add_row(f"{WHEELS}: {len(wheels)} files of the wheelhouse", f"{sum(wheels):,}")
     for name, part in content.items():
-        table.add_row(name, f"{size(part):,}")
+        if not name.startswith(WHEELS):
+            table.add_row(name, f"{size(part):,}")
+    table.add_row("in all", f"{sum(map(size, content.values())):,}")
     return table
 
 

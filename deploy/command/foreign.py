@@ -23,6 +23,8 @@ from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
 
 SHOWN = 20
+# Devices have the patterns, and accounts that enrol a listener of their own.
+NAMED = [role for role in Role if role not in {Role.DEVICE, Role.ENROLMENT}]
 DEFAULTS = BrokerSettings(url="mqtt://localhost").topics
 
 AggregatorFile = Annotated[
@@ -67,7 +69,7 @@ def acl(
     """Print the rights that each role needs, on any broker."""
     topics = Topics(federation, prefix)
     if mosquitto:
-        typer.echo(mosquitto_acl(topics, _roles(accounts or [])), nl=False)
+        typer.echo(_mosquitto_list(topics, accounts or []), nl=False)
     elif as_json:
         typer.echo(json.dumps([right._asdict() for right in rights(topics)], indent=1))
     else:
@@ -130,14 +132,21 @@ def purge_command(
         typer.echo(f"not for these accounts to read, so not proved to be empty: {_listed(blind)}")
 
 
+def _mosquitto_list(topics: Topics, accounts: Sequence[str]) -> str:
+    try:
+        return mosquitto_acl(topics, _roles(accounts))
+    except ValueError as error:
+        raise ConfigError(f"--account: {error}") from None
+
+
 def _roles(accounts: Sequence[str]) -> dict[str, Role]:
     if not accounts:
-        return {role.value: role for role in Role if role is not Role.DEVICE}
+        return {role.value: role for role in NAMED}
     roles = {}
     for account in accounts:
         name, _, role = account.partition("=")
-        if role not in set(Role):
-            raise ConfigError(f"--account {account}: write NAME=ROLE, with one of {', '.join(Role)}")
+        if role not in NAMED:
+            raise ConfigError(f"--account {account}: write NAME=ROLE, with one of {', '.join(NAMED)}")
         roles[name] = Role(role)
     return roles
 

@@ -11,6 +11,7 @@ from broker.topics import Role
 from deploy.command.homes import HomeOption
 from deploy.command.revoke import BrokerConfigOption, own_broker, say
 from deploy.home.home import Home
+from deploy.pki.succession import Stage
 from deploy.trust.authorities import finish_ca, left_behind, rotate_ca
 from deploy.trust.rotation import rotate_broker, rotate_signing
 from host.errors import ConfigError
@@ -61,6 +62,9 @@ def _say_who_is_left(home: Home) -> None:
     authority = home.authority()
     if authority.stage is None:
         typer.echo("no other authority is on its way: midge rotate ca begins")
+        return
+    if authority.stage is Stage.TRUSTED:
+        typer.echo("another authority is made, and nobody was seen to trust it yet: midge rotate ca goes on")
         return
     rows = left_behind(authority, datetime.now(UTC))
     for row in rows:

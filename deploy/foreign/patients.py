@@ -45,10 +45,11 @@ def read_patients(files: Files) -> list[Patient]:
         raise ConfigError(
             "which accounts? give --aggregator, --device, --operator or --monitor a settings file"
         )
-    places = {(one.settings.url, one.settings.topics) for one in found}
-    if len(places) > 1:
-        told = ", ".join(sorted(f"{topics.root} on {url}" for url, topics in places))
-        raise ConfigError(f"the files are of several brokers or federations: {told}")
+    # On the broker's own machine services reach it by loopback, and devices by its name.
+    hosts = {one.settings.endpoint.host for one in found if not one.settings.endpoint.is_loopback}
+    if len(hosts) > 1 or len({one.settings.topics for one in found}) > 1:
+        places = {f"{one.settings.topics.root} on {one.settings.url}" for one in found}
+        raise ConfigError(f"the files are of several brokers or federations: {', '.join(sorted(places))}")
     return found
 
 

@@ -96,7 +96,8 @@ class BrokerFile:
         processes = _processes(self.path)
         if not processes:
             raise MidgeError(
-                f"no mosquitto runs with -c {self.path}: start it, or name its settings by --broker-config"
+                f"no mosquitto runs with -c {self.path}: start it, or name its settings by --broker-config; "
+                "those of an installed broker are /etc/midge/broker/mosquitto.conf"
             )
         for process in processes:
             try:

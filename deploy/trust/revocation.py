@@ -8,6 +8,7 @@ from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.command.control import CredentialsError, UnansweredError, ask, new_request
 from deploy.pki.authority import Authority
+from deploy.pki.register import Issued
 from deploy.trust.brokerfile import BrokerFile
 from deploy.trust.canary import Canary, canary
 from deploy.trust.eviction import evicted
@@ -52,11 +53,12 @@ class Revocation:
     def _cut_off(self, device: str, watch_s: float) -> ExitCode:
         role = self._role_of(device)
         if self.own is None:
-            self._enter(device)
+            self._enter(device, self.authority.revoke(device))
             self.say("broker", "is not ours: whoever runs it has to refuse the certificate, or the account")
             return ExitCode.OK
         with canary(self.authority, device, role, self.own.url) as bird:
-            self._enter(device)
+            revoked = self.authority.revoke(device)
+            self._enter(device, [row for row in revoked if row.serial != bird.serial])
             try:
                 self._hand_over()
             except (MidgeError, OSError) as error:
@@ -76,8 +78,7 @@ class Revocation:
             raise DataError(f"no certificate was ever issued to {device!r}: midge devices lists who has one")
         return Role(rows[-1].role)
 
-    def _enter(self, device: str) -> None:
-        revoked = self.authority.revoke(device)
+    def _enter(self, device: str, revoked: list[Issued]) -> None:
         serials = ", ".join(row.serial[:8] for row in revoked) or "none that was not revoked before"
         self.say("register", f"certificates of {device} revoked: {serials}")
 

@@ -42,7 +42,6 @@ act() {
 # put SOURCE TARGET MODE: have TARGET be a copy of SOURCE, whole or not at all.
 put() {
     cmp -s "$1" "$2" && return
-    [ -d "$(dirname "$2")" ] || act mkdir -p "$(dirname "$2")"
     case $2 in
     # Somebody may have mended the old one by hand.
     *.toml) [ ! -e "$2" ] || act cp -p "$2" "$2.old" ;;
@@ -51,8 +50,12 @@ put() {
     case $name:${2##*/} in
     broker:mosquitto.conf | broker:"$unit") restart=yes ;;
     esac
-    act install -m "$3" "$1" "$2.new"
-    act mv "$2.new" "$2"
+    echo "  write $2 (mode $3)"
+    changed=yes
+    [ -z "$dry" ] || return 0
+    mkdir -p "$(dirname "$2")"
+    install -m "$3" "$1" "$2.new"
+    mv "$2.new" "$2"
 }
 
 # systemd NAME ARGUMENT...: have the running systemd do something, if it is this machine that we install on.

@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from broker.messages import Reply, RunSummary
 from broker.mosquitto import Mosquitto
 from deploy.command import remote
-from deploy.command.app import run
+from deploy.command.app import PANELS, VERBS, app, run
 from deploy.command.options import OperatorSettings
 from deploy.command.remote import parse_changes
 from host.errors import ConfigError
@@ -58,6 +59,21 @@ def test_without_a_broker_it_says_how_to_name_one(
     monkeypatch.delenv("MIDGE_BROKER__URL", raising=False)
     assert midge(monkeypatch, verb) == 78
     assert capsys.readouterr().err.startswith("midge: which broker? give --broker")
+
+
+def test_in_a_home_nobody_has_to_say_where_the_broker_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "operator").mkdir()
+    (tmp_path / "operator/operator.toml").write_text(
+        'timeout_s = 0.2\n[broker]\nurl = "mqtt://127.0.0.1:1"\nusername = "operator"\n'
+    )
+    monkeypatch.setenv("MIDGE_HOME", str(tmp_path))
+    assert midge(monkeypatch, "stop") == 69
+    monkeypatch.delenv("MIDGE_HOME")
+    monkeypatch.chdir(tmp_path)
+    assert midge(monkeypatch, "stop") == 69
+    assert capsys.readouterr().err.count("no answer within 0.2 s from mqtt://127.0.0.1:1") == 2
 
 
 def test_a_bad_option_is_named_as_it_was_given(
@@ -110,11 +126,19 @@ def test_settings_come_from_file_environment_and_options_in_this_order(
     assert operator.broker.username == "eve"
 
 
+def test_help_shows_every_verb_in_a_panel_of_its_kind() -> None:
+    told = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
+    places = [told.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
+    assert [verb for verb in VERBS if f"│ {verb} " not in told] == []
+    assert "─ Commands ─" not in told
+
+
 def test_runs_are_a_table_or_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = RunSummary(
-        run="digits-1",
+        run="a-name-of-20-letters-1a2b3c4d",
         task="digits",
         state="finished",
         rounds=20,
@@ -124,10 +148,10 @@ def test_runs_are_a_table_or_json(
     )
     reply = Reply(id="0" * 16, ok=True, text="", runs=(summary,))
     monkeypatch.setattr(remote, "_ask", lambda *_, **__: reply)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     assert midge(monkeypatch, "runs", "--broker", "mqtt://there") == 0
     shown = capsys.readouterr().out
-    assert "digits-1" in shown
+    assert f"│ {summary.run} │" in shown
     assert "20/20" in shown
     assert "loss 0.25" in shown
     assert midge(monkeypatch, "runs", "--broker", "mqtt://there", "--json") == 0

@@ -162,7 +162,7 @@ def test_a_rehearsal_says_what_would_be_done_and_writes_nothing(
 ) -> None:
     root = tmp_path / "root"
     told = midge.done("install", "agent", "--bundle", bundle, "--root", root, "--dry-run")
-    assert "  install -m 600" in told
+    assert f"  write {root}/etc/midge/device.key (mode 600)\n" in told
     assert "-m venv" in told
     assert not root.exists()
 

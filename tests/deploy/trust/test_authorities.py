@@ -58,6 +58,8 @@ def test_nothing_is_signed_with_an_authority_that_the_broker_does_not_trust(
     )
     assert (code, "was NOT seen to take" in said) == (ExitCode.FAILED, True), said
     assert successor_of(federation.pki)[0] is Stage.TRUSTED
+    told = run(federation, "rotate", "ca", "--status")[1]
+    assert (told.endswith("midge rotate ca goes on\n"), "--finish" in told) == (True, False)
 
 
 def test_a_broker_that_does_not_run_is_waited_for(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def test_a_revoked_device_is_cut_off_and_cannot_return_and_no_other_notices(
         assert stolen.send(presence, b"born", retain=True).ok
         assert aggregator.until(Received).payload == b"born"
 
+        stolen_serial = ground.authority.register.of("pi-1")[0].serial[:8]
         code = revocation(ground, teller).revoke("pi-1", "stolen", WATCH_S, exclude=False)
 
         assert code is ExitCode.OK, teller.said
@@ -61,6 +62,8 @@ def test_a_revoked_device_is_cut_off_and_cannot_return_and_no_other_notices(
     assert users(ground.folder / "accounts") == ["aggregator", "operator", "monitor"]
     assert teller.heard("refuses a certificate of pi-1 as revoked")
     assert teller.heard("pi-1 did not come back")
+    # Not that of the trial.
+    assert any(line.endswith(f"certificates of pi-1 revoked: {stolen_serial}") for line in teller.said)
 
 
 def test_a_saved_tls_session_does_not_let_a_revoked_device_in(plain_ground: Ground, teller: Teller) -> None:
