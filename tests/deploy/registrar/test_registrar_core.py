@@ -1,5 +1,7 @@
 import functools
+import ssl
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from broker.enrolment import (
     show,
 )
 from broker.topics import ENROL_REPLY, ENROL_REQUEST, RENEW, RENEWED, Topics
+from deploy.pki.authority import Authority
 from deploy.registrar.allowance import Allowance
 from deploy.registrar.core import BURST, EVERY_S, RENEWED_AFTER, STRANGERS_BURST, Registrar
 from deploy.registrar.events import (
@@ -32,6 +35,7 @@ from deploy.registrar.events import (
     Signed,
     Standing,
 )
+from deploy.registrar.standing import is_outdated, standing_of
 from deploy.registrar.tokens import Renewed, TokenRow
 from host.certificates import new_key, request
 from tests.deploy.registrar.chains import chain_for
@@ -112,6 +116,26 @@ def test_a_lost_answer_is_given_again_to_the_same_key_even_when_the_token_expire
 def test_a_claim_whose_signing_was_cut_short_is_taken_up_again() -> None:
     row = replace(ROW, claimed_by=key_digest(REQUESTS[0]))
     assert isinstance(Registrar(TOPICS).handle(enrolling(row), NOW + 3600)[1], Sign)
+
+
+# Of a version that X.509 has not, and for a key of an unknown kind.
+VERSIONLESS, KEYLESS = (
+    ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(CHAIN.decode()).replace(*change, 1)).encode()
+    for change in (
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),
+        (bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0202")),
+    )
+)
+
+
+@pytest.mark.parametrize("shown", [VERSIONLESS, KEYLESS], ids=["version", "key"])
+def test_a_certificate_that_cannot_be_read_is_refused_and_ends_nothing(shown: bytes, tmp_path: Path) -> None:
+    event = renewing()
+    event = replace(event, asked=event.asked.model_copy(update={"certificate": shown}))
+    assert refusal(Registrar(TOPICS).handle(event, NOW)).reason is RefusalReason.BAD_PROOF
+    authority = Authority.create(tmp_path / "pki", "lab")
+    assert standing_of(authority, "pi-1", shown) is None
+    assert is_outdated(authority, event.asked)
 
 
 FAULTS: dict[str, tuple[EnrolmentAsked | RenewalAsked, float, RefusalReason]] = {
