@@ -15,6 +15,7 @@ from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener, replace_file
 from host.certificates import new_key, not_after, private_key, serial
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
+from host.files import write_atomic
 
 SEEN_S = 10.0
 PAUSE_S = 0.1
@@ -61,8 +62,9 @@ def rotate_signing(home: Home, key_file: Path) -> tuple[str, str]:
     before, after = succeed(key_file, home.topics.topic(ROUND))
     copy = home.of(Role.AGGREGATOR) / SIGNING_KEY
     if copy.exists() and not copy.samefile(key_file):
-        chain = key_file.with_suffix(CHAIN_SUFFIX)
-        replace_file(copy.with_suffix(CHAIN_SUFFIX), chain.read_bytes(), KEY_MODE)
+        chain = copy.with_suffix(CHAIN_SUFFIX)
+        # Before the first rotation there is none.
+        write_atomic(chain, key_file.with_suffix(CHAIN_SUFFIX).read_bytes(), mode=KEY_MODE)
         replace_file(copy, key_file.read_bytes(), KEY_MODE)
     return before, after
 
