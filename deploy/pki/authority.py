@@ -90,17 +90,23 @@ class Authority:
         Raises ConfigError for a name that would give it the rights of another role.
         """
         self._check_name(name, role)
-        return self._issue(name, role, public_key, [_usage(ExtendedKeyUsageOID.CLIENT_AUTH)], days)
+        usage = _usage(ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._issue(name, role, public_key, [usage], days, self._issuer)
 
     def issue_server(
-        self, names: Sequence[str], public_key: PublicKey, *, days: float = SERVER_DAYS
+        self, names: Sequence[str], public_key: PublicKey, *, days: float = SERVER_DAYS, ahead: bool = False
     ) -> bytes:
-        """Certify a broker for the host names and addresses it has; PEM of leaf and intermediate."""
+        """Certify a broker for the host names and addresses it has; PEM of leaf and intermediate.
+
+        While authorities change, by the older one, whom everybody trusts who has to trust the broker; with
+        `ahead`, by the newer one.
+        """
         if not names:
             raise ConfigError("a broker's certificate needs at least one host name or address")
         alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])
         usage = _usage(ExtendedKeyUsageOID.SERVER_AUTH)
-        return self._issue(BROKER, BROKER, public_key, [usage, alternatives], days)
+        issuer = self.issuers[-1 if ahead else 0]
+        return self._issue(BROKER, BROKER, public_key, [usage, alternatives], days, issuer)
 
     def sign(self, name: str, role: Role, csr_pem: bytes, *, days: float = DEVICE_DAYS) -> bytes:
         """Certify the key of a request under the caller's name; raises DataError for a bad request."""
@@ -152,9 +158,15 @@ class Authority:
             )
 
     def _issue(
-        self, name: str, role: str, key: PublicKey, extensions: Sequence[x509.ExtensionType], days: float
+        self,
+        name: str,
+        role: str,
+        key: PublicKey,
+        extensions: Sequence[x509.ExtensionType],
+        days: float,
+        issuer: Issuer,
     ) -> bytes:
-        ca = self._issuer.certificate
+        ca = issuer.certificate
         end = min(self._now() + timedelta(days=days), ca.not_valid_after_utc)
         made = (
             builder(name, ca.subject, key, end)
@@ -164,10 +176,10 @@ class Authority:
         )
         for extension in extensions:
             made = made.add_extension(extension, critical=False)
-        leaf = made.sign(self._issuer.key, hashes.SHA256())
+        leaf = made.sign(issuer.key, hashes.SHA256())
         serial, end = f"{leaf.serial_number:x}", leaf.not_valid_after_utc
-        self.register.add(Issued(serial, name, role, START, end, self._now(), issuer=self.issuer_id))
-        return leaf.public_bytes(Encoding.PEM) + self.intermediate
+        self.register.add(Issued(serial, name, role, START, end, self._now(), issuer=issuer.id))
+        return leaf.public_bytes(Encoding.PEM) + issuer.intermediate
 
 
 def _usage(purpose: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:

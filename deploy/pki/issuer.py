@@ -67,6 +67,11 @@ class Issuer:
         return certificate(self.intermediate)
 
     @property
+    def made_at(self) -> datetime:
+        """When it was made, in UTC: its certificates begin in 1970, and do not say."""
+        return self.certificate.not_valid_after_utc - timedelta(days=INTERMEDIATE_DAYS)
+
+    @property
     def id(self) -> str:
         """The serial number of the intermediate's certificate."""
         return f"{self.certificate.serial_number:x}"

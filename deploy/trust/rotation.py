@@ -25,9 +25,10 @@ CERTIFICATE_MODE, KEY_MODE = 0o644, 0o600
 Say = Callable[[str, str], None]
 
 
-def rotate_broker(home: Home, file: BrokerFile, say: Say) -> ExitCode:
+def rotate_broker(home: Home, file: BrokerFile, say: Say, *, ahead: bool = False) -> ExitCode:
     """Give the broker another key and certificate of the same authority; connections stay.
 
+    While authorities change, of the older one, or with `ahead` of the newer one, which not all may trust yet.
     Raises ConfigError where the broker's listeners have no certificate, or not one for all, and OSError.
     """
     certificates, keys = file.files("certfile"), file.files("keyfile")
@@ -38,7 +39,7 @@ def rotate_broker(home: Home, file: BrokerFile, say: Say) -> ExitCode:
         )
     key = new_key()
     names = tuple(dict.fromkeys((*home.federation.hosts, *LOCAL_HOSTS)))
-    chain = home.authority().issue_server(names, private_key(key).public_key())
+    chain = home.authority().issue_server(names, private_key(key).public_key(), ahead=ahead)
     # A broker that starts between the two does not find them to fit, and is started again. What the home has,
     # the next installation puts in place.
     for path in {keys[0], home.broker / "broker.key"}:

@@ -46,7 +46,7 @@ TOPICS = Topics("lab")
 KEYS = [new_key(), new_key()]
 REQUESTS = [request(key, "anybody") for key in KEYS]
 TOKEN = Token.new()
-ROW = TokenRow(TOKEN.id, "pi-1", TOKEN.public_key, NOW + 60)
+ROW = TokenRow(TOKEN.id, "pi-1", TOKEN.public_key, NOW, NOW + 60)
 STANDING = Standing(NOW - 70 * DAY_S, NOW + 30 * DAY_S)
 CHAIN = chain_for(KEYS[0], "pi-1", NOW + 90 * DAY_S)
 
