@@ -84,7 +84,7 @@ def test_who_has_a_token_from_before_is_left_behind_until_it_is_used_or_withdraw
     federation.tokens().make("pi-1", 2 * hour_s, datetime.now(UTC).timestamp() - hour_s)
     assert run(federation, "rotate", "ca")[0] == 0
     run(federation, "enroll", "pi-2", "--token")
-    code, said = run(federation, "rotate", "ca", "--status")
+    _, said = run(federation, "rotate", "ca", "--status")
     assert ("pi-1 " in said, "pi-2 " in said, "1 are with the old" in said) == (True, False, True)
     with pytest.raises(ConfigError, match=r"alone are pi-1 \(token\): wait until"):
         run(federation, "rotate", "ca", "--finish")
