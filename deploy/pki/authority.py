@@ -3,6 +3,7 @@
 While authorities change there are two pairs, see deploy/pki/succession.py.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -16,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from broker.names import RESERVED_IDS
 from broker.topics import Role
-from deploy.pki.issuer import START, Issuer, PublicKey, builder, issuer_identifier, key_usage
+from deploy.pki.issuer import START, Issuer, PublicKey, builder, issuer_identifier, key_usage, wrong_clock
 from deploy.pki.register import Issued, Register
 from deploy.pki.succession import Stage, successor_of
 from host.certificates import requested_key
@@ -56,7 +57,7 @@ class Authority:
     def create(cls, folder: Path, federation: str, now: Callable[[], datetime] = _utc_now) -> "Authority":
         """Make a root, an intermediate and an empty list of revoked certificates, all or nothing.
 
-        Raises ConfigError when something is in the folder already.
+        Raises ConfigError when something is in the folder already, and for a wrong clock.
         """
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(
@@ -64,9 +65,13 @@ class Authority:
             )
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        Issuer.make(made, federation, now())
-        cls(made, now).crl()
-        made.rename(folder)
+        try:
+            Issuer.make(made, federation, now())
+            cls(made, now).crl()
+            made.rename(folder)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
         return cls(folder, now)
 
     @classmethod
@@ -87,7 +92,7 @@ class Authority:
     def issue(self, name: str, role: Role, public_key: PublicKey, *, days: float = DEVICE_DAYS) -> bytes:
         """Certify a client: PEM of leaf and intermediate; its common name is its account on the broker.
 
-        Raises ConfigError for a name that would give it the rights of another role.
+        Raises ConfigError for a name that would give it the rights of another role, and for a wrong clock.
         """
         self._check_name(name, role)
         usage = _usage(ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -112,6 +117,10 @@ class Authority:
         """Certify the key of a request under the caller's name; raises DataError for a bad request."""
         return self.issue(name, role, requested_key(csr_pem), days=days)
 
+    def is_revoked(self, name: str, serial: str) -> bool:
+        """Whether the certificate of this name and serial number was revoked."""
+        return any(row.serial == serial and row.revoked_at is not None for row in self.register.of(name))
+
     def revoke(self, name_or_serial: str) -> list[Issued]:
         """Revoke every certificate of a name, or the one of a serial number, and write the list.
 
@@ -135,13 +144,15 @@ class Authority:
 
     def _list_of(self, issuer: Issuer) -> bytes:
         ca = issuer.certificate
+        # By a clock in 1970 it would have ended long ago, and lock everybody out.
+        now = max(self._now(), issuer.made_at)
         made = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(ca.subject)
             .last_update(START)
-            .next_update(min(self._now() + timedelta(days=CRL_DAYS), ca.not_valid_after_utc))
+            .next_update(min(now + timedelta(days=CRL_DAYS), ca.not_valid_after_utc))
             .add_extension(issuer_identifier(ca), critical=False)
-            .add_extension(x509.CRLNumber(int(self._now().timestamp() * 1000)), critical=False)
+            .add_extension(x509.CRLNumber(int(now.timestamp() * 1000)), critical=False)
         )
         for row in self.register.all():
             if row.revoked_at is not None:
@@ -166,8 +177,10 @@ class Authority:
         days: float,
         issuer: Issuer,
     ) -> bytes:
-        ca = issuer.certificate
-        end = min(self._now() + timedelta(days=days), ca.not_valid_after_utc)
+        now, ca = self._now(), issuer.certificate
+        if now < (earliest := self.issuers[0].made_at):
+            raise ConfigError(wrong_clock(now.timestamp(), earliest.timestamp()))
+        end = min(now + timedelta(days=days), ca.not_valid_after_utc)
         made = (
             builder(name, ca.subject, key, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -178,7 +191,7 @@ class Authority:
             made = made.add_extension(extension, critical=False)
         leaf = made.sign(issuer.key, hashes.SHA256())
         serial, end = f"{leaf.serial_number:x}", leaf.not_valid_after_utc
-        self.register.add(Issued(serial, name, role, START, end, self._now(), issuer=issuer.id))
+        self.register.add(Issued(serial, name, role, START, end, now, issuer=issuer.id))
         return leaf.public_bytes(Encoding.PEM) + issuer.intermediate
 
 

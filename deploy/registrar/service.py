@@ -19,6 +19,7 @@ from deploy.registrar.core import Registrar
 from deploy.registrar.settings import RegistrarSettings
 from deploy.registrar.standing import is_current, is_outdated, standing_of
 from deploy.registrar.tokens import Tokens
+from host.certificates import serial
 from host.errors import MidgeError, WireError
 from host.exits import ExitCode
 from host.inbox import Inbox
@@ -49,7 +50,7 @@ class Service:
         self._authority = Authority.load(settings.authority)
         self._stage = successor_of(settings.authority)[0]
         self._tokens = Tokens(settings.tokens)
-        self._core = Registrar(self._topics)
+        self._core = Registrar(self._topics, self._authority.issuers[0].made_at.timestamp())
         self._inbox: Inbox[broker_events.SessionEvent | Stop] = Inbox(INBOX_LIMIT)
         self._session = Session(
             settings.broker,
@@ -178,7 +179,11 @@ class Service:
         order = effect.order
         days = self._settings.certificate_days
         chain = self._authority.sign(order.device, topics.Role.DEVICE, order.asked, days=days)
-        self._tell(events.Signed(order, chain))
+        # Who revoked the device before this row was there has not revoked it with the others.
+        revoked = order.serial is not None and self._authority.is_revoked(order.device, order.serial)
+        if revoked:
+            self._authority.revoke(serial(chain))
+        self._tell(events.Signed(order, chain, revoked))
 
     @_do.register
     def _keep(self, effect: events.Keep) -> None:

@@ -18,7 +18,7 @@ def standing_of(authority: Authority, device: str, certificate_pem: bytes) -> St
     for row in authority.register.of(device):
         if row.serial == serial and row.role == Role.DEVICE:
             revoked = row.revoked_at is not None
-            return Standing(row.issued_at.timestamp(), row.not_after.timestamp(), revoked)
+            return Standing(serial, row.issued_at.timestamp(), row.not_after.timestamp(), revoked)
     return None
 
 

@@ -73,6 +73,23 @@ def test_a_clock_that_was_never_set_stops_nobody(authority: Authority, tmp_path:
         assert verify(tmp_path / "pki", device(authority), "sslclient", when).endswith("OK")
 
 
+def test_by_a_clock_that_must_be_wrong_nothing_is_certified_and_the_list_still_lasts(
+    authority: Authority, tmp_path: Path
+) -> None:
+    unset = datetime(1970, 1, 2, tzinfo=UTC)
+    issued = device(authority)
+    lost = Authority.load(tmp_path / "pki", lambda: unset)
+    with pytest.raises(ConfigError, match="says 1970-01-02, and it is 2030-05-01 at least: set it"):
+        device(lost)
+    lost.revoke("pi-1")
+    assert "certificate revoked" in verify(tmp_path / "pki", issued, "sslclient", NOW)
+    other = device(authority, "pi-2", days=5000)
+    assert verify(tmp_path / "pki", other, "sslclient", NOW + timedelta(days=3640)).endswith("OK")
+    with pytest.raises(ConfigError, match="says 1970-01-02, and it is 2026-01-01 at least"):
+        Authority.create(tmp_path / "other", "lab", lambda: unset)
+    assert [path.name for path in tmp_path.iterdir()] == ["pki"]
+
+
 def test_a_certificate_ends(authority: Authority, tmp_path: Path) -> None:
     issued = device(authority, days=1)
     assert "certificate has expired" in verify(tmp_path / "pki", issued, "sslclient", NOW + timedelta(days=2))

@@ -22,7 +22,7 @@ from broker.enrolment import (
 from broker.topics import ENROL_REPLY, ENROL_REQUEST, RENEW, RENEWED, Topics
 from deploy.pki.authority import Authority
 from deploy.registrar.allowance import Allowance
-from deploy.registrar.core import BURST, EVERY_S, RENEWED_AFTER, STRANGERS_BURST, Registrar
+from deploy.registrar.core import BURST, EVERY_S, RENEWALS_BURST, RENEWED_AFTER, STRANGERS_BURST, Registrar
 from deploy.registrar.events import (
     Claim,
     Effect,
@@ -47,7 +47,7 @@ KEYS = [new_key(), new_key()]
 REQUESTS = [request(key, "anybody") for key in KEYS]
 TOKEN = Token.new()
 ROW = TokenRow(TOKEN.id, "pi-1", TOKEN.public_key, NOW, NOW + 60)
-STANDING = Standing(NOW - 70 * DAY_S, NOW + 30 * DAY_S)
+STANDING = Standing("1", NOW - 70 * DAY_S, NOW + 30 * DAY_S)
 CHAIN = chain_for(KEYS[0], "pi-1", NOW + 90 * DAY_S)
 
 
@@ -92,7 +92,7 @@ def test_a_token_is_claimed_before_anything_is_signed_and_kept_before_it_is_told
 
 
 def test_a_young_certificate_of_an_authority_that_gives_way_is_renewed_at_once() -> None:
-    young = Standing(NOW - DAY_S, NOW + 99 * DAY_S)
+    young = Standing("1", NOW - DAY_S, NOW + 99 * DAY_S)
     assert refusal(Registrar(TOPICS).handle(renewing(young), NOW)).reason is RefusalReason.TOO_EARLY
     (sign,) = Registrar(TOPICS).handle(replace(renewing(young), outdated=True), NOW)
     assert isinstance(sign, Sign)
@@ -167,7 +167,7 @@ def test_a_proof_for_one_federation_is_none_in_another() -> None:
 
 
 def test_a_certificate_is_renewed_after_two_thirds_of_its_life_and_not_before() -> None:
-    standing = Standing(NOW, NOW + 90 * DAY_S)
+    standing = Standing("1", NOW, NOW + 90 * DAY_S)
     early = refusal(Registrar(TOPICS).handle(renewing(standing), NOW + 10 * DAY_S))
     assert early.reason is RefusalReason.TOO_EARLY
     assert early.wait_s == pytest.approx(50 * DAY_S)
@@ -184,6 +184,35 @@ def test_a_renewal_that_was_lost_is_given_again_to_the_same_key() -> None:
     (reply,) = without_notes(Registrar(TOPICS).handle(renewing(last=last), NOW))
     assert isinstance(reply, Reply)
     assert isinstance(reply.answer, Issued)
+
+
+def test_a_device_is_given_few_certificates_in_an_hour_whatever_roots_it_claims() -> None:
+    core, now = Registrar(TOPICS), NOW
+    for _ in range(RENEWALS_BURST):
+        assert isinstance(core.handle(replace(renewing(), outdated=True), now)[0], Sign)
+        now += EVERY_S
+    answer = refusal(core.handle(replace(renewing(), outdated=True), now))
+    assert answer.reason is RefusalReason.BUSY
+    assert isinstance(core.handle(replace(renewing(), outdated=True), now + answer.wait_s)[0], Sign)
+
+
+def test_a_certificate_whose_forerunner_was_revoked_meanwhile_is_not_handed_out() -> None:
+    core = Registrar(TOPICS)
+    (sign,) = core.handle(renewing(), NOW)
+    assert isinstance(sign, Sign)
+    assert sign.order.serial == STANDING.serial
+    assert refusal(core.handle(Signed(sign.order, CHAIN, revoked=True), NOW)).reason is RefusalReason.REVOKED
+
+
+@pytest.mark.parametrize("event", [enrolling(), renewing()], ids=["enrolment", "renewal"])
+def test_by_a_clock_that_must_be_wrong_nothing_is_judged(event: EnrolmentAsked | RenewalAsked) -> None:
+    core = Registrar(TOPICS, since=NOW)
+    effects = core.handle(event, 1000.0)
+    answer = refusal(effects)
+    assert (answer.reason, answer.wait_s > 0) == (RefusalReason.BUSY, True)
+    (note,) = (effect for effect in effects if isinstance(effect, Note))
+    assert "the clock of this machine says 1970-01-01" in note.text
+    assert any(isinstance(effect, Sign) for effect in core.handle(event, NOW))
 
 
 def test_who_asks_too_often_is_told_when_to_ask_again() -> None:

@@ -26,6 +26,7 @@ from broker.wire import decode, encode
 from deploy.home.bundle import agent_settings, enrol, enrol_by_token
 from deploy.home.home import TOKENS, Home
 from deploy.pki import succession
+from deploy.pki.authority import Authority
 from deploy.registrar.service import Service
 from deploy.registrar.settings import RegistrarSettings
 from deploy.registrar.standing import is_outdated, standing_of
@@ -191,3 +192,35 @@ def test_who_is_outdated_depends_on_how_far_the_next_authority_is(tmp_path: Path
     assert not is_outdated(new, asked(renewed))
     assert is_outdated(new, asked(renewed, *first))
     assert standing_of(new, "pi-1", chain) is not None
+
+
+def test_a_renewal_does_not_outlive_a_revocation_that_came_between(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = enrolled(home, "pi-6").broker
+    assert device.key_file is not None
+    assert device.certificate_file is not None
+    topic = home.topics.topic(RENEW, device="pi-6")
+    wanted = request(new_key(), "pi-6")
+    message = RenewalRequest(
+        request=wanted,
+        certificate=device.certificate_file.read_bytes(),
+        proof=show(device.key_file.read_bytes(), topic, wanted),
+        roots=("ab" * 32,),
+    )
+    sign = Authority.sign
+
+    def revoked_first(authority: Authority, *given: object, **more: object) -> bytes:
+        authority.revoke("pi-6")
+        return sign(authority, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Authority, "sign", revoked_first)
+    with (
+        Peer(device, "pi-6", home.topics.topic(RENEWED, device="pi-6")) as peer,
+        served(home, tmp_path / "notify"),
+    ):
+        answer = asked(peer, topic, encode(message))
+    assert isinstance(answer, Refusal)
+    assert answer.reason is RefusalReason.REVOKED
+    rows = home.authority().register.of("pi-6")
+    assert [row.revoked_at is not None for row in rows] == [True, True]
