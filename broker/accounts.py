@@ -1,15 +1,12 @@
 """Mosquitto's file of accounts: a line for each user, with the hash of its password."""
 
 import base64
-import fcntl
 import hashlib
-import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from host.files import write_atomic
+from host.files import only_writer, write_atomic
 
 # Mosquitto's own. Passwords that are made at random need no slow hash.
 ITERATIONS = 101
@@ -25,7 +22,7 @@ def update_accounts(path: Path, passwords: Mapping[str, str | None]) -> None:
 
     The file is for its owner alone. The broker reads it when it starts, and after SIGHUP.
     """
-    with _only_writer(path.parent):
+    with only_writer(path.parent):
         lines = _lines(path) | {
             user: None if password is None else f"{user}:{_hashed(password)}\n"
             for user, password in passwords.items()
@@ -43,16 +40,6 @@ def _lines(path: Path) -> dict[str, str | None]:
     if not path.exists():
         return {}
     return {line.partition(":")[0]: line for line in path.read_text().splitlines(keepends=True)}
-
-
-@contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _hashed(password: str) -> str:

@@ -3,8 +3,10 @@
 While authorities change there are two pairs, see deploy/pki/succession.py.
 """
 
+import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,8 +24,9 @@ from deploy.pki.register import Issued, Register
 from deploy.pki.succession import Stage, successor_of
 from host.certificates import requested_key
 from host.errors import ConfigError, DataError
-from host.files import write_atomic
+from host.files import only_writer, write_atomic
 
+LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 CRL, REGISTER = "crl.pem", "certificates.sqlite"
 BROKER = "broker"
 
@@ -138,9 +141,32 @@ class Authority:
 
         While authorities change there is one of each, in one file, with the same content.
         """
-        pem = b"".join(self._list_of(issuer) for issuer in self.issuers)
-        write_atomic(self._folder / CRL, pem)
-        return pem
+        with self.listed() as pem:
+            return pem
+
+    @contextmanager
+    def listed(self, *copies: Path) -> Iterator[bytes]:
+        """As `crl`; until this ends nobody else makes a list, so that none overwrites a newer one.
+
+        Nobody is trusted again: what these copies, or the list before, revoke stays revoked, even if the
+        register was restored from a backup that is older.
+        """
+        with only_writer(self._folder):
+            for path in (self._folder / CRL, *copies):
+                self._take_over(path)
+            pem = b"".join(self._list_of(issuer) for issuer in self.issuers)
+            write_atomic(self._folder / CRL, pem)
+            yield pem
+
+    def _take_over(self, path: Path) -> None:
+        for pem in LIST.findall(path.read_bytes()) if path.exists() else ():
+            try:
+                revoked = x509.load_pem_x509_crl(pem)
+                ours = any(revoked.is_signature_valid(one.key.public_key()) for one in self.issuers)
+            except ValueError:
+                continue
+            if ours:
+                self.register.restore({f"{one.serial_number:x}": one.revocation_date_utc for one in revoked})
 
     def _list_of(self, issuer: Issuer) -> bytes:
         ca = issuer.certificate

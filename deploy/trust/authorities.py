@@ -109,13 +109,13 @@ def finish_ca(home: Home, file: BrokerFile, say: Say, *, leave: bool) -> ExitCod
 def _hand_over(home: Home, file: BrokerFile, say: Say) -> bool:
     """Give broker and bundles the roots and lists of now; whether the broker reads them."""
     authority = home.authority()
-    roots, lists = authority.roots, authority.crl()
-    trusting = [*file.files("cafile"), home.broker / "ca.crt", *home.devices.glob(f"*/{CA}")]
-    for path, content in (
-        *((path, roots) for path in dict.fromkeys(trusting)),
-        *((path, lists) for path in dict.fromkeys([*file.files("crlfile"), home.broker / "crl.pem"])),
-    ):
-        replace_file(path, content, MODE)
+    trusting = dict.fromkeys([*file.files("cafile"), home.broker / "ca.crt", *home.devices.glob(f"*/{CA}")])
+    revoking = dict.fromkeys([*file.files("crlfile"), home.broker / "crl.pem"])
+    for path in trusting:
+        replace_file(path, authority.roots, MODE)
+    with authority.listed(*revoking) as lists:
+        for path in revoking:
+            replace_file(path, lists, MODE)
     say("files", f"{len(trusting)} files of roots are written, and the lists of revoked certificates")
     try:
         say("broker", f"process {file.reload()} reads them again")

@@ -1,5 +1,8 @@
+import fcntl
+import os
 import shutil
 import subprocess
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -115,6 +118,47 @@ def test_one_certificate_of_several_is_revoked_by_its_serial_number(
     authority.revoke(serial(old))
     assert "certificate revoked" in verify(tmp_path / "pki", old, "sslclient", NOW)
     assert verify(tmp_path / "pki", new, "sslclient", NOW).endswith("OK")
+
+
+def test_an_older_register_trusts_nobody_again(authority: Authority, tmp_path: Path) -> None:
+    folder, copy = tmp_path / "pki", tmp_path / "broker.pem"
+    known = device(authority)
+    backup = (folder / "certificates.sqlite").read_bytes()
+    forgotten = device(authority, "pi-2")
+    for name in ("pi-1", "pi-2"):
+        authority.revoke(name)
+    copy.write_bytes(authority.crl())
+    (folder / "certificates.sqlite").write_bytes(backup)
+    (folder / "crl.pem").unlink()
+    (tmp_path / "other.pem").write_bytes(
+        Authority.create(tmp_path / "other", "lab").crl() + b"-----BEGIN X509"
+    )
+    restored = Authority.load(folder, lambda: NOW)
+    with restored.listed(copy, tmp_path / "other.pem", tmp_path / "none"):
+        pass
+    for leaf in (known, forgotten):
+        assert "certificate revoked" in verify(folder, leaf, "sslclient", NOW)
+    assert restored.is_revoked("pi-1", serial(known))
+    assert len(restored.register.all()) == 2
+    restored.crl()
+    assert len(restored.register.all()) == 2
+
+
+def test_nobody_makes_a_list_while_another_is_put_in_place(authority: Authority, tmp_path: Path) -> None:
+    device(authority)
+    folder = os.open(tmp_path / "pki", os.O_RDONLY)
+    with authority.listed(), pytest.raises(BlockingIOError):
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    revoking = threading.Thread(target=authority.revoke, args=("pi-1",))
+    revoking.start()
+    while authority.register.of("pi-1")[0].revoked_at is None:
+        assert revoking.is_alive()
+    before = (tmp_path / "pki/crl.pem").read_bytes()
+    assert not list(x509.load_pem_x509_crl(before))
+    os.close(folder)
+    revoking.join()
+    assert list(x509.load_pem_x509_crl((tmp_path / "pki/crl.pem").read_bytes()))
 
 
 def test_a_replacement_after_revocation_is_good(authority: Authority, tmp_path: Path) -> None:

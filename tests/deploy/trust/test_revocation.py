@@ -150,6 +150,8 @@ def test_a_broker_that_does_not_run_is_told(tmp_path: Path, teller: Teller) -> N
 def test_who_never_had_a_certificate_cannot_be_revoked(plain_ground: Ground, teller: Teller) -> None:
     with pytest.raises(DataError, match="no certificate was ever issued to 'pi-9'"):
         revocation(plain_ground, teller).revoke("pi-9", "", WATCH_S)
+    with pytest.raises(DataError, match="midge rotate broker"):
+        revocation(plain_ground, teller).revoke("broker", "", WATCH_S)
     assert teller.said == []
 
 
