@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from host.files import only_writer, write_atomic
+from host.files import SECRET_MODE, only_writer, replace_file, write_atomic
 
 # Mosquitto's own. Passwords that are made at random need no slow hash.
 ITERATIONS = 101
@@ -20,7 +20,8 @@ def new_password() -> str:
 def update_accounts(path: Path, passwords: Mapping[str, str | None]) -> None:
     """Give each user the password, or take away the account of one without; the others stay as they are.
 
-    The file is for its owner alone. The broker reads it when it starts, and after SIGHUP.
+    A new file is for its owner alone, and one that is there stays whose it is. The broker reads it when it
+    starts, and after SIGHUP.
     """
     with only_writer(path.parent):
         lines = _lines(path) | {
@@ -28,7 +29,10 @@ def update_accounts(path: Path, passwords: Mapping[str, str | None]) -> None:
             for user, password in passwords.items()
         }
         content = "".join(line for line in lines.values() if line is not None)
-        write_atomic(path, content.encode(), mode=0o600)
+        if path.exists():
+            replace_file(path, content.encode(), SECRET_MODE)
+        else:
+            write_atomic(path, content.encode(), mode=0o600)
 
 
 def users(path: Path) -> list[str]:

@@ -21,16 +21,16 @@ from deploy.pki.issuer import ROOT_KEY
 from deploy.pki.register import Issued
 from deploy.pki.succession import Stage
 from deploy.registrar.tokens import TokenRow, Tokens
-from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener, replace_file
+from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener
 from deploy.trust.rotation import rotate_broker
 from host.certificates import new_key, private_key, serial
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
+from host.files import OPEN_MODE, replace_file
 
 SEEN_S = 10.0
 PAUSE_S = 0.1
 CONNECT_S = 5.0
-MODE = 0o644
 SHOWN = 20
 
 Say = Callable[[str, str], None]
@@ -112,10 +112,10 @@ def _hand_over(home: Home, file: BrokerFile, say: Say) -> bool:
     trusting = dict.fromkeys([*file.files("cafile"), home.broker / "ca.crt", *home.devices.glob(f"*/{CA}")])
     revoking = dict.fromkeys([*file.files("crlfile"), home.broker / "crl.pem"])
     for path in trusting:
-        replace_file(path, authority.roots, MODE)
+        replace_file(path, authority.roots, OPEN_MODE)
     with authority.listed(*revoking) as lists:
         for path in revoking:
-            replace_file(path, lists, MODE)
+            replace_file(path, lists, OPEN_MODE)
     say("files", f"{len(trusting)} files of roots are written, and the lists of revoked certificates")
     try:
         say("broker", f"process {file.reload()} reads them again")

@@ -11,16 +11,15 @@ from broker.signing import CHAIN_SUFFIX, succeed
 from broker.topics import ROUND, Role
 from deploy.home.create import LOCAL_HOSTS
 from deploy.home.home import Home
-from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener, replace_file
+from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener
 from host.certificates import new_key, not_after, private_key, serial
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
-from host.files import write_atomic
+from host.files import OPEN_MODE, SECRET_MODE, replace_file, write_atomic
 
 SEEN_S = 10.0
 PAUSE_S = 0.1
 CONNECT_S = 5.0
-CERTIFICATE_MODE, KEY_MODE = 0o644, 0o600
 
 Say = Callable[[str, str], None]
 
@@ -43,9 +42,9 @@ def rotate_broker(home: Home, file: BrokerFile, say: Say, *, ahead: bool = False
     # A broker that starts between the two does not find them to fit, and is started again. What the home has,
     # the next installation puts in place.
     for path in {keys[0], home.broker / "broker.key"}:
-        replace_file(path, key, KEY_MODE)
+        replace_file(path, key, SECRET_MODE)
     for path in {certificates[0], home.broker / "broker.crt"}:
-        replace_file(path, chain, CERTIFICATE_MODE)
+        replace_file(path, chain, OPEN_MODE)
     say("certificate", f"{certificates[0]} is written, valid until {not_after(chain):%Y-%m-%d}")
     try:
         say("broker", f"process {file.reload()} reads it again")
@@ -65,8 +64,8 @@ def rotate_signing(home: Home, key_file: Path) -> tuple[str, str]:
     if copy.exists() and not copy.samefile(key_file):
         chain = copy.with_suffix(CHAIN_SUFFIX)
         # Before the first rotation there is none.
-        write_atomic(chain, key_file.with_suffix(CHAIN_SUFFIX).read_bytes(), mode=KEY_MODE)
-        replace_file(copy, key_file.read_bytes(), KEY_MODE)
+        write_atomic(chain, key_file.with_suffix(CHAIN_SUFFIX).read_bytes(), mode=OPEN_MODE)
+        replace_file(copy, key_file.read_bytes(), SECRET_MODE)
     return before, after
 
 

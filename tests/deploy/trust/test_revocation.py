@@ -1,5 +1,8 @@
+import os
+import pwd
 import socket
 import ssl
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +85,29 @@ def test_a_saved_tls_session_does_not_let_a_revoked_device_in(plain_ground: Grou
     assert revocation(plain_ground, teller).revoke("pi-1", "", WATCH_S, exclude=False) is ExitCode.OK
     with pytest.raises(ssl.SSLError, match="REVOKED"):
         shake(session)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts a broker as somebody else")
+def test_a_broker_that_reads_its_files_as_a_member_of_their_group_goes_on(teller: Teller) -> None:
+    # Where nobody but root comes, this user does not either.
+    with tempfile.TemporaryDirectory(prefix="midge-test-") as name:
+        folder, nobody = Path(name), pwd.getpwnam("nobody")
+        ground = Ground(folder)
+        ground.config.write_text(ground.config.read_text().replace("user root", "user nobody"))
+        device, other = ground.device("pi-1"), ground.device("pi-2")
+        folder.chmod(0o750)
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, 0, nobody.pw_gid)
+            if path.is_file():
+                path.chmod(0o640)
+        with ground, Peer(device, "pi-1"):
+            assert revocation(ground, teller).revoke("pi-1", "", WATCH_S, exclude=False) is ExitCode.OK, (
+                teller.said
+            )
+            with Peer(other, "pi-2") as peer:
+                assert peer.send(ground.topics.topic(HEARTBEAT, device="pi-2"), b"x").ok
+            with Peer(ground.account("operator"), "operator"):
+                pass
 
 
 def test_a_device_is_revoked_again_without_harm(plain_ground: Ground, teller: Teller) -> None:
