@@ -7,7 +7,7 @@ from broker.messages import Verb
 from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.command.control import CredentialsError, UnansweredError, ask, new_request
-from deploy.pki.authority import Authority
+from deploy.pki.authority import BROKER, Authority
 from deploy.pki.register import Issued
 from deploy.trust.brokerfile import BrokerFile
 from deploy.trust.canary import Canary, canary
@@ -76,6 +76,8 @@ class Revocation:
         rows = self.authority.register.of(device)
         if not rows:
             raise DataError(f"no certificate was ever issued to {device!r}: midge devices lists who has one")
+        if rows[-1].role == BROKER:
+            raise DataError("the broker has no place to be put out of: midge rotate broker")
         return Role(rows[-1].role)
 
     def _enter(self, device: str, revoked: list[Issued]) -> None:
@@ -87,10 +89,10 @@ class Revocation:
         lists = self.own.file.files("crlfile")
         if not lists:
             raise MidgeError(f"{self.own.file.path} names no crlfile: add one to the listener for devices")
-        content = self.authority.crl()
-        for path in lists:
-            write_atomic(path, content, mode=CRL_MODE)
-            self.say("list", f"{path} is written")
+        with self.authority.listed(*lists) as content:
+            for path in lists:
+                write_atomic(path, content, mode=CRL_MODE)
+                self.say("list", f"{path} is written")
         self.say("broker", f"process {self.own.file.reload()} reads it again")
 
     def _heeded(self, bird: Canary) -> ExitCode:

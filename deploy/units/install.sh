@@ -130,22 +130,27 @@ install_files() {
         mode=644
         # As `midge init` and `midge enroll` name them; systemd hands them to the service.
         case ${file##*/} in
-        *.key | password | token) mode=600 ;;
+        *.key | password | token | accounts | viewers | tokens) mode=600 ;;
         esac
         case $file in
         signing.key) install_signing_key ;;
+        signing.chain) ;;
         *) put "$here/files/$file" "$root$settings/$file" "$mode" ;;
         esac
     done <"$here/listed"
     [ "$name" != broker ] || own_broker_files
 }
 
-# The aggregator keeps it in its state, and may have got another one since.
+# The aggregator keeps it in its state, and may have got another one since. What vouches for it comes first: there is
+# no second time for that.
 install_signing_key() {
     [ ! -e "$state/signing.key" ] || return 0
     [ -d "$state/" ] || act mkdir -m 700 -p "$state"
-    act install -m 600 "$here/files/signing.key" "$state/signing.key"
-    [ -n "$root$dry" ] || act chown --reference="$state/" "$state/signing.key"
+    for file in signing.chain signing.key; do
+        [ -e "$here/files/$file" ] || continue
+        act install -m 600 "$here/files/$file" "$state/$file"
+        [ -n "$root$dry" ] || act chown --reference="$state/" "$state/$file"
+    done
 }
 
 # Mosquitto reads them itself, and again when it is told to.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from broker.signing import CHAIN_SUFFIX
 from deploy.package.wheel import write_wheel
 from deploy.units.catalogue import BACKOFF, INSTALLER, RESOURCES, Service, unit_text
 from host.errors import ConfigError
@@ -16,7 +17,7 @@ HOME = "home.conf"
 WHEELHOUSE_VERSION = "VERSION"
 MAX_FILES, MAX_FILE_BYTES = 256, 8 << 20
 # What a service is given; all else in a folder is its state, or somebody's notes.
-SETTINGS = (".toml", ".py", ".task", ".crt", ".pem", ".key")
+SETTINGS = (".toml", ".py", ".task", ".crt", ".pem", ".key", CHAIN_SUFFIX)
 SECRETS = ("password", "token")
 
 

@@ -231,6 +231,25 @@ def test_the_aggregator_gets_its_settings_and_not_its_state(tmp_path: Path, home
     assert (root / "var/lib/midge-aggregator/signing.key").read_text() == "rotated"
 
 
+def test_what_vouches_for_a_signing_key_comes_with_it(tmp_path: Path, home: Path, midge: Midge) -> None:
+    root = tmp_path / "root"
+    midge.done("rotate", "signing", "--home", home)
+    with_program(root, "aggregator")
+    midge.done("install", "aggregator", "--home", home, "--root", root)
+    vouchers = (root / "var/lib/midge-aggregator/signing.chain").read_bytes()
+    assert vouchers == (home / "aggregator/signing.chain").read_bytes()
+    assert not (root / "etc/midge/aggregator/signing.chain").exists()
+
+
+def test_who_may_log_in_on_the_broker_is_never_readable_by_others(
+    tmp_path: Path, home: Path, midge: Midge
+) -> None:
+    midge.done("install", "broker", "--home", home, "--root", tmp_path / "root")
+    found = files(tmp_path / "root")
+    for name in ("accounts", "viewers", "tokens", "broker.key"):
+        assert found[f"etc/midge/broker/{name}"] == "0o600"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -67,7 +67,7 @@ def test_devices_without_certificates_of_ours_are_listed_and_other_roles_are_not
 
 def test_tokens_that_nobody_used_are_listed_while_they_are_good() -> None:
     def token(device: str, days: float, **more: bool | bytes) -> TokenRow:
-        return TokenRow(device, device, "key", (NOW + timedelta(days)).timestamp(), **more)  # type: ignore[arg-type]
+        return TokenRow(device, device, "key", NOW.timestamp(), (NOW + timedelta(days)).timestamp(), **more)  # type: ignore[arg-type]
 
     tokens = [
         token("pi-1", 7),
