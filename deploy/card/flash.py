@@ -44,7 +44,13 @@ def plan(
     cmdline = partition.read(CMDLINE)
     if len(cmdline) > MAX_CMDLINE_BYTES:
         raise ConfigError(f"{CMDLINE} is longer than {MAX_CMDLINE_BYTES} bytes: that is no command line")
-    return card_files(device, wheelhouse, cmdline.decode(), system)
+    try:
+        line = cmdline.decode()
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{CMDLINE} is no text: this card is damaged; write the system to it anew"
+        ) from None
+    return card_files(device, wheelhouse, line, system)
 
 
 def flash(partition: Partition, content: Mapping[str, Content], progress: Progress) -> None:

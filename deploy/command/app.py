@@ -25,6 +25,7 @@ from deploy.command import (
     simulate,
 )
 from deploy.command.control import CredentialsError, UnansweredError
+from deploy.foreign.account import NoConnectionError, RefusedError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
 
@@ -33,6 +34,8 @@ EXITS: tuple[tuple[type[MidgeError], ExitCode], ...] = (
     (DataError, ExitCode.BAD_DATA),
     (UnansweredError, ExitCode.UNREACHABLE),
     (CredentialsError, ExitCode.REFUSED_CREDENTIALS),
+    (RefusedError, ExitCode.REFUSED_CREDENTIALS),
+    (NoConnectionError, ExitCode.UNREACHABLE),
     (MidgeError, ExitCode.FAILED),
 )
 
@@ -109,3 +112,9 @@ def run() -> None:
     except MidgeError as error:
         typer.echo(f"midge: {error}", err=True)
         sys.exit(next(code for kind, code in EXITS if isinstance(error, kind)))
+    except OSError as error:
+        # A folder of somebody else, a full disk; without a file it is a mistake of ours.
+        if error.filename is None:
+            raise
+        typer.echo(f"midge: {error.filename}: {error.strerror}", err=True)
+        sys.exit(ExitCode.FAILED)

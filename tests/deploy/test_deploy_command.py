@@ -93,6 +93,41 @@ def test_an_unreachable_broker_is_exit_69(
     assert error.count("\n") == 1
 
 
+def test_a_file_that_cannot_be_used_is_a_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert midge(monkeypatch, "init", str(tmp_path / "file/home"), "--host", "here") == 1
+    assert capsys.readouterr().err == f"midge: {tmp_path}/file/home: Not a directory\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (["acl", "--federation", "A/B"], 78, "federation"),
+        (["acl", "--mosquitto", "--account", "Ann=operator"], 78, "--account: user name 'Ann'"),
+        (["acl", "--mosquitto", "--account", "x=enrolment"], 78, "give it a listener"),
+        (["registrar", "--config", "x", "--log-level", "loud"], 2, "loud"),
+        (["install", "agent", "--ssh", "ssh 'pi"], 78, "--ssh ssh 'pi"),
+        (["install", "agent", "--ssh", ""], 78, "name a command"),
+        (["purge", "--monitor", "nobody.toml"], 69, "cannot be reached"),
+    ],
+    ids=["federation", "account", "enrolment", "level", "quotes", "no-ssh", "unreachable"],
+)
+def test_what_cannot_be_is_a_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    status: int,
+    why: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nobody.toml").write_text('[broker]\nurl = "mqtt://127.0.0.1:1"\n')
+    assert midge(monkeypatch, *arguments) == status
+    assert why in capsys.readouterr().err
+
+
 def test_refused_credentials_are_exit_77(
     monkeypatch: pytest.MonkeyPatch, mosquitto: Mosquitto, tmp_path: Path
 ) -> None:

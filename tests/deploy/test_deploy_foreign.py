@@ -50,6 +50,8 @@ def test_acl_prints_every_right_of_the_tree_in_each_form(topics: Topics) -> None
     options = ["--federation", "lab", "--mosquitto", "--account", "boss=operator"]
     told = RUNNER.invoke(app, ["acl", *options]).stdout
     assert told == acl(topics, {"boss": Role.OPERATOR})
+    told = RUNNER.invoke(app, ["acl", "--federation", "lab", "--mosquitto"]).stdout
+    assert "user registrar\n" in told
 
 
 def test_an_access_list_without_names_has_an_account_a_role(topics: Topics) -> None:
@@ -121,9 +123,9 @@ def test_a_broker_is_one_by_loopback_and_by_its_name(tmp_path: Path) -> None:
         (tmp_path / f"{role}.toml").write_text(f'{folder}[broker]\nurl = "{url}"\n')
     (tmp_path / "monitor.toml").write_text('[broker]\nurl = "mqtts://other.example"\n')
     files = Files(tmp_path / "aggregator.toml", operator=tmp_path / "operator.toml")
-    assert [one.role for one in read_patients(files)] == [Role.AGGREGATOR, Role.OPERATOR]
+    assert [one.role for one in read_patients(files, tmp_path)] == [Role.AGGREGATOR, Role.OPERATOR]
     with pytest.raises(ConfigError, match="several brokers"):
-        read_patients(replace(files, monitor=tmp_path / "monitor.toml"))
+        read_patients(replace(files, monitor=tmp_path / "monitor.toml"), tmp_path)
 
 
 def fill(broker: Mosquitto, topics: Topics) -> None:
