@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_used_is_a_line_and_no_traceback(
     [
         (["acl", "--federation", "A/B"], 78, "federation"),
         (["acl", "--mosquitto", "--account", "Ann=operator"], 78, "--account: user name 'Ann'"),
-        (["acl", "--mosquitto", "--account", "x=enrolment"], 78, "give it a listener"),
+        (["acl", "--mosquitto", "--account", "x=enrolment"], 78, "write NAME=ROLE"),
         (["registrar", "--config", "x", "--log-level", "loud"], 2, "loud"),
         (["install", "agent", "--ssh", "ssh 'pi"], 78, "--ssh ssh 'pi"),
         (["install", "agent", "--ssh", ""], 78, "name a command"),
