@@ -1,6 +1,5 @@
 """The aggregator's settings file."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -92,11 +91,4 @@ class AggregatorSettings(BaseModel):
     @property
     def seals(self) -> bool:
         """Whether devices are to seal what they send."""
-        return not _is_loopback(self.broker.endpoint.host) if self.sealed is None else self.sealed
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return not self.broker.endpoint.is_loopback if self.sealed is None else self.sealed

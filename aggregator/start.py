@@ -84,7 +84,10 @@ def _serve(
     serving.append(service)
     if stopping.is_set():
         service.stop()
-    return service.run()
+    code = service.run()
+    if stopping.is_set():
+        log.info("stopped, as a signal asked for")
+    return code
 
 
 def when_there_is_room(

@@ -1,15 +1,12 @@
 """Mosquitto's file of accounts: a line for each user, with the hash of its password."""
 
 import base64
-import fcntl
 import hashlib
-import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from host.files import write_atomic
+from host.files import SECRET_MODE, only_writer, replace_file, write_atomic
 
 # Mosquitto's own. Passwords that are made at random need no slow hash.
 ITERATIONS = 101
@@ -23,15 +20,19 @@ def new_password() -> str:
 def update_accounts(path: Path, passwords: Mapping[str, str | None]) -> None:
     """Give each user the password, or take away the account of one without; the others stay as they are.
 
-    The file is for its owner alone. The broker reads it when it starts, and after SIGHUP.
+    A new file is for its owner alone, and one that is there stays whose it is. The broker reads it when it
+    starts, and after SIGHUP.
     """
-    with _only_writer(path.parent):
+    with only_writer(path.parent):
         lines = _lines(path) | {
             user: None if password is None else f"{user}:{_hashed(password)}\n"
             for user, password in passwords.items()
         }
         content = "".join(line for line in lines.values() if line is not None)
-        write_atomic(path, content.encode(), mode=0o600)
+        if path.exists():
+            replace_file(path, content.encode(), SECRET_MODE)
+        else:
+            write_atomic(path, content.encode(), mode=0o600)
 
 
 def users(path: Path) -> list[str]:
@@ -43,16 +44,6 @@ def _lines(path: Path) -> dict[str, str | None]:
     if not path.exists():
         return {}
     return {line.partition(":")[0]: line for line in path.read_text().splitlines(keepends=True)}
-
-
-@contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _hashed(password: str) -> str:

@@ -191,16 +191,13 @@ def show(key_pem: bytes, topic: str, request: bytes) -> bytes:
 def is_shown(topic: str, asked: RenewalRequest) -> bool:
     """Whether the holder of the certificate in the request asked; not whether it is worth anything."""
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415
     from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
 
-    from host.certificates import certificate  # noqa: PLC0415
+    from host.certificates import public_key  # noqa: PLC0415
 
     try:
-        key = certificate(asked.certificate).public_key()
-        if not isinstance(key, EllipticCurvePublicKey):
-            return False
-        key.verify(asked.proof, covered(topic, asked.request), ECDSA(SHA256()))
+        public_key(asked.certificate).verify(asked.proof, covered(topic, asked.request), ECDSA(SHA256()))
     except (InvalidSignature, DataError, ValueError):
         return False
     return True

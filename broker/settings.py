@@ -1,6 +1,7 @@
 """How to reach the broker, and under which topics."""
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -25,6 +26,14 @@ class Endpoint(NamedTuple):
     port: int
     tls: bool
     path: str | None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine is reached by it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 class BrokerSettings(BaseModel):

@@ -64,6 +64,8 @@ def enrol(settings: AgentSettings, notifier: Notifier, stopping: threading.Event
         notifier.ready()
         if not Enrolling(settings, identity, token).run(notifier, stopping):
             return
+    # One that lost its power could not.
+    (settings.state_folder / PASSWORD).unlink(missing_ok=True)
     _remove(path)
 
 
@@ -178,23 +180,28 @@ class Enrolling:
 def _read(path: Path, *, needed: bool) -> Token | None:
     try:
         with path.open("rb") as file:
-            return Token.read(file.read(MAX_TOKEN_BYTES).decode(errors="replace"))
+            text = file.read(MAX_TOKEN_BYTES).decode(errors="replace")
     except FileNotFoundError:
+        text = ""
+    except OSError as error:
+        raise ConfigError(f"enrolment.token_file {path} cannot be used: {error.strerror}") from None
+    # systemd hands over an empty line for a file that is not there.
+    if not text.strip():
         if not needed:
             return None
         raise ConfigError(
             f"enrolment.token_file {path} is not there, and there is no certificate yet: make a token "
             "(midge enroll --token), and put it there"
-        ) from None
-    except (OSError, DataError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"enrolment.token_file {path} cannot be used: {why}") from None
+        )
+    try:
+        return Token.read(text)
+    except DataError as error:
+        raise ConfigError(f"enrolment.token_file {path} cannot be used: {error}") from None
 
 
 def _remove(path: Path) -> None:
     try:
         shred(path)
     except OSError as error:
-        log.warning(
-            "the used token %s cannot be removed: %s; it is worth nothing any more", path, error.strerror
-        )
+        # One that systemd handed over is a copy that cannot be.
+        log.info("the used token %s stays: %s; it is worth nothing any more", path, error.strerror)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from broker.settings import BrokerSettings
 from host.errors import ConfigError, StorageError
-from host.files import write_atomic, write_secret
+from host.files import sync_folder, write_atomic, write_secret
 
 RECORD, FOLDER = "certificates.json", "certificates"
 KEY, CERTIFICATE, ROOTS = "device.key", "device.crt", "ca.crt"
@@ -102,11 +102,15 @@ class Identity:
             self._tidy()
 
     def go_back(self) -> bool:
-        """Show the certificate before this one again; False when there is none to go back to."""
+        """Show the certificate before this one again; False when there is none to go back to.
+
+        What the registrar said of when to ask was said of the other one, and is forgotten.
+        """
         before = self.record.before
         if before is None:
             return False
-        self._save(self.record.model_copy(update={"current": before, "before": None}))
+        update = {"current": before, "before": None, "noted_unix_s": None, "renew_unix_s": None}
+        self._save(self.record.model_copy(update=update))
         self._tidy()
         return True
 
@@ -136,8 +140,11 @@ class Identity:
         name = secrets.token_hex(8)
         folder = self._folder / name
         try:
-            folder.mkdir(mode=0o700, parents=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
             write_secret(folder / KEY, new_key())
+            # Another key than the one that was asked for is no use: the token is the first one's.
+            sync_folder(self._folder)
         except OSError as error:
             raise StorageError(f"{folder} cannot be written: {error}; free some space") from error
         self._save(self.record.model_copy(update={"pending": name}))

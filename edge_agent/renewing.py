@@ -66,7 +66,7 @@ class Renewing:
             log.error("cannot go back to the certificate before: %s", error)  # noqa: TRY400 - one line says it
             return False
         log.error("the broker refuses the renewed certificate: going back to the one before")
-        self._schedule.told(LONGEST_PAUSE_S, time.monotonic())
+        self._wait(LONGEST_PAUSE_S)
         self._session.use(self._identity.broker)
         return True
 

@@ -4,6 +4,8 @@ Loads `cryptography`: an agent imports this module when it needs it, not at its 
 certificates is read as its first, the leaf.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from cryptography import x509
@@ -30,10 +32,8 @@ def new_key() -> bytes:
 
 def private_key(key_pem: bytes) -> ec.EllipticCurvePrivateKey:
     """Read a private key; raises DataError for anything but one on P-256."""
-    try:
+    with _strangers("private key in PEM without a password"):
         key = load_pem_private_key(_bounded(key_pem), password=None)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"it is no private key in PEM without a password: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise DataError("the private key is not on the curve P-256")
     return key
@@ -51,11 +51,9 @@ def requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey:
 
     Nothing else of a request counts: who the sender is, another channel says.
     """
-    try:
+    with _strangers("certificate request"):
         asked = x509.load_pem_x509_csr(_bounded(request_pem))
         key, proven = asked.public_key(), asked.is_signature_valid
-    except Exception as error:  # noqa: BLE001 - a stranger's bytes, and the library raises what it likes
-        raise DataError(f"it is no certificate request: {error}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise DataError("the certificate request has a key that is not on the curve P-256")
     if not proven:
@@ -65,23 +63,39 @@ def requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey:
 
 def certificate(certificate_pem: bytes) -> x509.Certificate:
     """Read the first certificate; raises DataError when there is none."""
-    try:
+    with _strangers("certificate in PEM"):
         return x509.load_pem_x509_certificate(_bounded(certificate_pem))
-    except ValueError as error:
-        raise DataError(f"it is no certificate in PEM: {error}") from None
 
 
 def chain(chain_pem: bytes) -> list[x509.Certificate]:
     """Read a certificate and those behind it, each of which has to be one; raises DataError."""
-    try:
+    with _strangers("chain of certificates in PEM"):
         return x509.load_pem_x509_certificates(_bounded(chain_pem))
-    except ValueError as error:
-        raise DataError(f"it is no chain of certificates in PEM: {error}") from None
+
+
+def public_key(certificate_pem: bytes) -> ec.EllipticCurvePublicKey:
+    """The key that a certificate is for; raises DataError for anything but one on P-256."""
+    with _strangers("certificate with a key"):
+        key = certificate(certificate_pem).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise DataError("the certificate is for a key that is not on the curve P-256")
+    return key
+
+
+def is_issued_by(certificate_pem: bytes, issuer_pem: bytes) -> bool:
+    """Whether the key of the second certificate signed the first; False for what is no certificate."""
+    try:
+        with _strangers("certificate in PEM"):
+            certificate(certificate_pem).verify_directly_issued_by(certificate(issuer_pem))
+    except DataError:
+        return False
+    return True
 
 
 def common_name(certificate_pem: bytes) -> str:
     """Whose certificate it is; raises DataError when it names nobody."""
-    names = certificate(certificate_pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    with _strangers("certificate with a name"):
+        names = certificate(certificate_pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(names) != 1:
         raise DataError(f"the certificate has {len(names)} common names instead of one")
     return str(names[0].value)
@@ -99,7 +113,18 @@ def not_after(certificate_pem: bytes) -> datetime:
 
 def belongs(certificate_pem: bytes, key_pem: bytes) -> bool:
     """Whether the certificate is for this private key; raises DataError."""
-    return certificate(certificate_pem).public_key() == private_key(key_pem).public_key()
+    return public_key(certificate_pem) == private_key(key_pem).public_key()
+
+
+@contextmanager
+def _strangers(what: str) -> Iterator[None]:
+    """Read a stranger's bytes: whatever the library raises, it is their fault, and ends no service."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it raises what it likes
+        raise DataError(f"it is no {what}: {error}") from None
 
 
 def _bounded(pem: bytes) -> bytes:

@@ -1,29 +1,41 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
 import errno
+import fcntl
 import hashlib
 import os
+import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from host.errors import NoRoomError
 
+# The most that others than a secret's owner may: a service of the file's group reads it.
+SECRET_MODE, OPEN_MODE = 0o640, 0o644
 READ_BLOCK_BYTES = 1 << 20
 # Full; over a quota; beyond the largest file allowed; remounted read-only; failing.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
-def write_atomic(path: Path, parts: bytes | Iterable[bytes], mode: int | None = None) -> None:
+def write_atomic(
+    path: Path,
+    parts: bytes | Iterable[bytes],
+    mode: int | None = None,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Put `parts` at `path` so that a power cut leaves the old file or the new one; a full disk, the old.
 
-    `mode` is set before anything is written; without it, the process's umask decides.
+    `mode` and `owner` (user and group) are set before anything is written; without them, the process decides.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             for part in (parts,) if isinstance(parts, bytes) else parts:
                 file.write(part)
             file.flush()
@@ -32,6 +44,16 @@ def write_atomic(path: Path, parts: bytes | Iterable[bytes], mode: int | None = 
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_file(path: Path, content: bytes, mode: int) -> None:
+    """Put a file in the place of another, for those who could read that one; raises OSError.
+
+    `mode` is the most that it allows: a service reads a key of root's as a member of the file's group.
+    """
+    before = path.stat()
+    kept = stat.S_IMODE(before.st_mode) & mode
+    write_atomic(path, content, mode=kept, owner=(before.st_uid, before.st_gid))
 
 
 def write_secret(path: Path, secret: bytes) -> None:
@@ -62,6 +84,17 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Wait for other processes that change files of this folder, and have them wait meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

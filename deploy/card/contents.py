@@ -29,6 +29,8 @@ MAX_BUNDLE_FILES, MAX_BUNDLE_BYTES = 16, 1 << 20
 ON_DEVICE = ("first-boot.sh", "midge-first-boot.service", "midge-versions", "midge-versions.service")
 # Erased with the bundle: it holds the key of a wireless network.
 ERASE_NETWORK = f"{PAYLOAD}/erase-network"
+# Two cards of one device differ in it: a bundle that was erased is never waited for again.
+WHICH_CARD = f"{PAYLOAD}/ID"
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,8 @@ def card_files(
 ) -> dict[str, Content]:
     """All files of one card by name, in the order to write them; what starts the installation comes last."""
     payload: dict[str, Content] = {name: _on_device(name) for name in ON_DEVICE}
-    # Two cards of one device differ in it: a bundle that was erased is never waited for again.
     payload |= {AGENT.unit: unit_text(AGENT).encode(), BACKOFF: (RESOURCES / BACKOFF).read_bytes()}
-    payload |= {"ID": secrets.token_hex(16).encode() + b"\n"}
+    payload |= {WHICH_CARD.removeprefix(f"{PAYLOAD}/"): secrets.token_hex(16).encode() + b"\n"}
     content: dict[str, Content] = {f"{PAYLOAD}/wheels/{path.name}": path for path in wheelhouse.files}
     content |= _in(PAYLOAD, payload | {SUMS: sums(payload)})
     content |= _in(f"{PAYLOAD}/bundle", {**device.bundle, SUMS: sums(device.bundle)})

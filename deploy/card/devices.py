@@ -1,15 +1,13 @@
 """Which devices' cards are written: one bundle, or a row each of a CSV file."""
 
-import csv
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.names import ID_PATTERN
 from deploy.card.contents import Device, read_bundle
+from deploy.home.batch import HOSTNAME, read_rows
 from host.errors import ConfigError
-
-ID, HOSTNAME = "id", "hostname"
-MAX_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,21 +25,14 @@ def one(bundle: Path, hostname: str | None) -> Row:
 
 
 def listed(file: Path, bundles: Path) -> list[Row]:
-    """The devices of a CSV file, `id` and maybe `hostname`, whose bundles lie in BUNDLES/<id>.
+    """The devices of a CSV file as midge enroll reads it, whose bundles lie in BUNDLES/<id>.
 
     All are read before the first card is written. Raises ConfigError.
     """
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = list(_rows(file, lines))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
-    if not rows:
-        raise ConfigError(f"{file} lists no device")
-    ids = [name for name, _ in rows]
-    if twice := {name for name in ids if ids.count(name) > 1}:
-        raise ConfigError(f"{file} lists {min(twice)} twice: two cards with one id would fight")
-    return [Row(_named(bundles / name, name), hostname or name) for name, hostname in rows]
+    rows = read_rows(file)
+    if wrong := [name for name in rows if not re.match(ID_PATTERN, name)]:
+        raise ConfigError(f"{file}: {wrong[0]!r} is no device's id")
+    return [Row(_named(bundles / name, name), cells.get(HOSTNAME, name)) for name, cells in rows.items()]
 
 
 def _named(bundle: Path, name: str) -> Device:
@@ -51,16 +42,3 @@ def _named(bundle: Path, name: str) -> Device:
             f"{bundle} is the bundle of {device.id}, not of {name}: two cards would have one id"
         )
     return device
-
-
-def _rows(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    table = csv.DictReader(lines)
-    if ID not in (table.fieldnames or ()):
-        raise ConfigError(f"{file}: its first line names columns, and there is no {ID}")
-    for number, row in enumerate(table, start=2):
-        name = (row[ID] or "").strip()
-        if not name or "/" in name or name.startswith("."):
-            raise ConfigError(f"{file}, line {number}: {name!r} is no device's id")
-        if number > MAX_ROWS:
-            raise ConfigError(f"{file} has more than {MAX_ROWS} lines: split it")
-        yield name, (row.get(HOSTNAME) or "").strip()

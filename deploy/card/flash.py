@@ -30,7 +30,10 @@ def plan(
     """What would be written to a card; raises ConfigError when it is none that a Raspberry Pi starts from."""
     names = partition.names()
     if missing := NEEDED - names:
-        raise ConfigError(f"this is no boot partition of a Raspberry Pi: there is no {min(missing)}")
+        raise ConfigError(
+            f"this is no boot partition of a Raspberry Pi: there is no {min(missing)}; name the folder where "
+            "the card's first partition is mounted, such as /media/you/bootfs, or an image of the whole card"
+        )
     if system is None and not {USER_DATA, META_DATA} & names:
         raise ConfigError(
             "this system has no cloud-init, which installs the agent at the first boot: take Raspberry Pi OS "
@@ -41,7 +44,13 @@ def plan(
     cmdline = partition.read(CMDLINE)
     if len(cmdline) > MAX_CMDLINE_BYTES:
         raise ConfigError(f"{CMDLINE} is longer than {MAX_CMDLINE_BYTES} bytes: that is no command line")
-    return card_files(device, wheelhouse, cmdline.decode(), system)
+    try:
+        line = cmdline.decode()
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{CMDLINE} is no text: this card is damaged; write the system to it anew"
+        ) from None
+    return card_files(device, wheelhouse, line, system)
 
 
 def flash(partition: Partition, content: Mapping[str, Content], progress: Progress) -> None:

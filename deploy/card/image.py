@@ -10,8 +10,9 @@ import struct
 import subprocess
 from pathlib import Path, PurePosixPath
 
-from deploy.card.partition import Content, Progress, size
+from deploy.card.partition import Content, Progress, blocks, size
 from host.errors import ConfigError, NoRoomError, StorageError
+from host.files import is_no_room
 
 SECTOR_BYTES = 512
 FIRST_ENTRY = 446
@@ -36,6 +37,22 @@ def fat_offset(image: Path) -> int:
     if kind not in FAT_TYPES or (first + sectors) * SECTOR_BYTES > image.stat().st_size:
         raise ConfigError(f"{image}: its first partition is no FAT partition that a Raspberry Pi starts from")
     return int(first) * SECTOR_BYTES
+
+
+def copy_image(image: Path, copy: Path, progress: Progress) -> None:
+    """Copy an image to a new file for its owner alone: a device's key will be in it.
+
+    Raises NoRoomError, StorageError; what was copied is for the caller to remove.
+    """
+    try:
+        copy.touch(0o600, exist_ok=False)
+        with copy.open("wb") as file:
+            for block in blocks(image):
+                file.write(block)
+                progress(len(block))
+    except OSError as error:
+        kind = NoRoomError if is_no_room(error) else StorageError
+        raise kind(f"{copy}: {error.strerror}") from error
 
 
 class ImagePartition:

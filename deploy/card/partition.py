@@ -71,7 +71,7 @@ class MountedPartition:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
-                for block in _blocks(content):
+                for block in blocks(content):
                     file.write(block)
                     progress(len(block))
                 file.flush()
@@ -101,7 +101,8 @@ class MountedPartition:
         return StorageError(f"{where}: {error.strerror}")
 
 
-def _blocks(content: Content) -> Iterator[bytes]:
+def blocks(content: Content) -> Iterator[bytes]:
+    """A content in parts; raises OSError."""
     if isinstance(content, bytes):
         yield content
         return

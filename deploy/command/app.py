@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from deploy.command import (
     demo,
@@ -24,6 +25,7 @@ from deploy.command import (
     simulate,
 )
 from deploy.command.control import CredentialsError, UnansweredError
+from deploy.foreign.account import NoConnectionError, RefusedError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
 
@@ -32,8 +34,20 @@ EXITS: tuple[tuple[type[MidgeError], ExitCode], ...] = (
     (DataError, ExitCode.BAD_DATA),
     (UnansweredError, ExitCode.UNREACHABLE),
     (CredentialsError, ExitCode.REFUSED_CREDENTIALS),
+    (RefusedError, ExitCode.REFUSED_CREDENTIALS),
+    (NoConnectionError, ExitCode.UNREACHABLE),
     (MidgeError, ExitCode.FAILED),
 )
+
+# `midge --help` shows the verbs in the order of the work.
+PANELS = {
+    "Try it": ("demo", "export", "simulate"),
+    "A federation": ("init", "install", "uninstall", "registrar", "rotate"),
+    "Devices": ("enroll", "wheelhouse", "flash", "devices", "revoke", "replace", "exclude", "admit"),
+    "Runs": ("start", "runs", "pause", "resume", "stop", "predict", "confusion"),
+    "A broker that is not yours": ("acl", "doctor", "purge"),
+}
+VERBS = {verb: panel for panel, verbs in PANELS.items() for verb in verbs}
 
 app = typer.Typer(
     name="midge",
@@ -81,6 +95,16 @@ rotate.add_to(app)
 simulate.add_to(app)
 
 
+def _verb(command: CommandInfo | TyperInfo) -> str:
+    return command.name or str(getattr(command.callback, "__name__", ""))
+
+
+app.registered_commands.sort(key=lambda command: list(VERBS).index(_verb(command)))
+_registered: list[CommandInfo | TyperInfo] = [*app.registered_commands, *app.registered_groups]
+for _command in _registered:
+    _command.rich_help_panel = VERBS[_verb(_command)]
+
+
 def run() -> None:
     """Run the command line; an error is one line and an exit status."""
     try:
@@ -88,3 +112,9 @@ def run() -> None:
     except MidgeError as error:
         typer.echo(f"midge: {error}", err=True)
         sys.exit(next(code for kind, code in EXITS if isinstance(error, kind)))
+    except OSError as error:
+        # A folder of somebody else, a full disk; without a file it is a mistake of ours.
+        if error.filename is None:
+            raise
+        typer.echo(f"midge: {error.filename}: {error.strerror}", err=True)
+        sys.exit(ExitCode.FAILED)

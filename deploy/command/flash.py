@@ -1,7 +1,7 @@
 """The verbs that make cards: flash, and wheelhouse for what it installs."""
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from deploy.card.cloud import MAX_PASSWORD, MIN_PASSWORD, PSK_DIGITS, System, Wifi
+from deploy.card.cloud import System, Wifi
+from deploy.card.contents import PAYLOAD, WHICH_CARD
 from deploy.card.devices import Row, listed, one
 from deploy.card.flash import flash as write_card
 from deploy.card.flash import plan
-from deploy.card.image import ImagePartition
+from deploy.card.image import ImagePartition, copy_image
 from deploy.card.partition import Content, MountedPartition, Partition, size
 from deploy.card.wheelhouse import MACHINES, PYTHONS, Target, build_wheelhouse, read_wheelhouse
 from host.errors import ConfigError
 
+WHEELS = f"{PAYLOAD}/wheels/"
 FULL = "With --full (else Raspberry Pi Imager's own settings are left alone)"
 Folder = Annotated[Path | None, typer.Option(metavar="DIR", show_default=False)]
 
@@ -66,8 +68,12 @@ def flash(  # noqa: PLR0913  each is an option
     bundles: Annotated[
         Path, typer.Option(metavar="DIR", help="With --csv, the folder that has a bundle for each id.")
     ] = Path("devices"),
-    dry_run: Annotated[bool, typer.Option(help="Show what would be written, and write nothing.")] = False,
-    full: Annotated[bool, typer.Option(help="Set up hostname, user, SSH and Wi-Fi as well.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Set up hostname, user, SSH and Wi-Fi as well.")
+    ] = False,
     hostname: Annotated[
         str | None, typer.Option(help="Else the device's id.", rich_help_panel=FULL, show_default=False)
     ] = None,
@@ -98,15 +104,27 @@ def flash(  # noqa: PLR0913  each is an option
     if not full and (radio or ssh_key or hostname):
         raise ConfigError("--hostname, --ssh-key and --wifi go with --full: else Imager's settings hold")
     public = _public_key(ssh_key)
-    screen = Console(stderr=True, highlight=False)
-    for row, partition in _dry(rows, boot, image) if dry_run else _cards(rows, boot, image, output):
-        system = System(row.hostname, user, public, radio) if full else None
-        content = plan(partition, row.device, house, system)
+    systems = [System(row.hostname, user, public, radio) if full else None for row in rows]
+    _check_target(rows, boot, image, output)
+    screen = Console(stderr=True, highlight=False, soft_wrap=True)
+    before: tuple[str, bytes] | None = None
+    for row, system in zip(rows, systems, strict=True):
+        device = row.device.id
+        if boot is not None and before is not None:
+            _await_next_card(boot, device, *before)
+        content = plan(_there(boot, image), row.device, house, system)
         if dry_run:
             Console(highlight=False).print(_table(row, content))
             continue
-        _write(partition, content, row.device.id, screen)
-        screen.print(f"{row.device.id}: written. At its first boot it installs midge {house.version}.")
+        whole = sum(map(size, content.values()))
+        copied = _copied(image, output, device, screen) if image and output else None
+        target = copied or nullcontext(_there(boot, image))
+        with target as partition, _progress(screen, device, whole) as progress:
+            write_card(partition, content, progress)
+        which = content[WHICH_CARD]
+        assert isinstance(which, bytes)
+        before = device, which
+        screen.print(f"{device}: written. At its first boot it installs midge {house.version}.")
 
 
 def wheelhouse(
@@ -143,52 +161,72 @@ def _rows(bundle: Path | None, devices: Path | None, bundles: Path, hostname: st
     return listed(devices, bundles)
 
 
-def _dry(rows: list[Row], boot: Path | None, image: Path | None) -> Iterator[tuple[Row, Partition]]:
-    """The one card or image that is there, for every device."""
-    for row in rows:
-        yield from _cards([row], boot, image, None)
-
-
-def _cards(
-    rows: list[Row], boot: Path | None, image: Path | None, output: Path | None
-) -> Iterator[tuple[Row, Partition]]:
+def _check_target(rows: list[Row], boot: Path | None, image: Path | None, output: Path | None) -> None:
     if (boot is None) == (image is None):
         raise ConfigError("which card? give --boot DIR where it is mounted, or --image FILE")
-    if image is not None:
-        if len(rows) > 1 and output is None:
-            raise ConfigError("many devices need an image each: name a folder for them by --output")
-        for row in rows:
-            yield row, ImagePartition(image if output is None else _copied(image, output, row.device.id))
-        return
-    assert boot is not None
-    for number, row in enumerate(rows):
-        if number:
-            typer.confirm(
-                f"Now the card of {row.device.id}: is it mounted at {boot}?", default=True, abort=True
-            )
-        yield row, MountedPartition(boot)
+    if boot is not None and output is not None:
+        raise ConfigError("--output is for copies of an --image")
+    if image is not None and len(rows) > 1 and output is None:
+        raise ConfigError("many devices need an image each: name a folder for them by --output")
+    for target in [_copy_of(output, row.device.id) for row in rows] if output is not None else []:
+        if target.exists():
+            raise ConfigError(f"{target} is there already: name another folder, or remove it first")
 
 
-def _copied(image: Path, folder: Path, device: str) -> Path:
+def _copy_of(folder: Path, device: str) -> Path:
+    return folder / f"{device}.img"
+
+
+def _there(boot: Path | None, image: Path | None) -> Partition:
+    """The one card or image that is there."""
+    if boot is not None:
+        return MountedPartition(boot)
+    assert image is not None
+    return ImagePartition(image)
+
+
+def _await_next_card(boot: Path, device: str, before: str, which: bytes) -> None:
+    """Ask for a card until it is another one than that just written."""
+    while True:
+        typer.confirm(f"Now the card of {device}: is it mounted at {boot}?", default=True, abort=True)
+        written = boot / WHICH_CARD
+        if not written.is_file() or written.read_bytes() != which:
+            return
+        typer.echo(f"That is still the card of {before}.", err=True)
+
+
+@contextmanager
+def _copied(image: Path, folder: Path, device: str, screen: Console) -> Iterator[Partition]:
+    """A copy of the image, which has its name when all is written, and is removed when that fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{device}.img"
-    if target.exists():
-        raise ConfigError(f"{target} is there already: name another folder, or remove it first")
-    return Path(shutil.copyfile(image, target))
+    partial = folder / f".{device}.img.part"
+    partial.unlink(missing_ok=True)
+    try:
+        with _progress(screen, f"{device}: a copy of the image", image.stat().st_size) as progress:
+            copy_image(image, partial, progress)
+        yield ImagePartition(partial)
+        partial.rename(_copy_of(folder, device))
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def _write(partition: Partition, content: Mapping[str, Content], device: str, screen: Console) -> None:
+@contextmanager
+def _progress(screen: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=screen, transient=True) as progress:
-        task = progress.add_task(device, total=sum(map(size, content.values())))
-        write_card(partition, content, lambda written: progress.advance(task, written))
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.advance(task, done)
 
 
 def _table(row: Row, content: Mapping[str, Content]) -> Table:
     table = Table("file", "bytes", title=f"the card of {row.device.id}", title_justify="left", box=None)
     table.columns[1].justify = "right"
+    wheels = [size(part) for name, part in content.items() if name.startswith(WHEELS)]
+    table.add_row(f"{WHEELS}: {len(wheels)} files of the wheelhouse", f"{sum(wheels):,}")
     for name, part in content.items():
-        table.add_row(name, f"{size(part):,}")
+        if not name.startswith(WHEELS):
+            table.add_row(name, f"{size(part):,}")
+    table.add_row("in all", f"{sum(map(size, content.values())):,}")
     return table
 
 
@@ -206,12 +244,7 @@ def _wifi(ssid: str | None, password_file: Path | None, country: str | None) -> 
         return None
     if ssid is None or password_file is None or country is None:
         raise ConfigError("--wifi, --wifi-password-file and --wifi-country go together")
-    password = _text(password_file)
-    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD and len(password) != PSK_DIGITS:
-        raise ConfigError(
-            f"{password_file}: a Wi-Fi password has {MIN_PASSWORD} to {MAX_PASSWORD} characters"
-        )
-    return Wifi(ssid, password, country.upper())
+    return Wifi(ssid, _text(password_file), country.upper())
 
 
 def _text(file: Path) -> str:

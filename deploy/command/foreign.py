@@ -1,10 +1,11 @@
 """The verbs for a broker that is not ours: acl, doctor, purge."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -21,8 +22,11 @@ from deploy.foreign.purge import find_retained, purge, unseen
 from deploy.foreign.rights import Right, rights
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
+from host.settings import load_settings
 
 SHOWN = 20
+# Devices have the patterns, and accounts that enrol a listener of their own.
+NAMED = [role for role in Role if role not in {Role.DEVICE, Role.ENROLMENT}]
 DEFAULTS = BrokerSettings(url="mqtt://localhost").topics
 
 AggregatorFile = Annotated[
@@ -37,6 +41,13 @@ OperatorFile = Annotated[
 ]
 MonitorFile = Annotated[
     Path | None, typer.Option("--monitor", help="A file with a table broker.", show_default=False)
+]
+RegistrarFile = Annotated[
+    Path | None, typer.Option("--registrar", help="registrar.toml: its account.", show_default=False)
+]
+EnrolmentFile = Annotated[
+    Path | None,
+    typer.Option("--enrolment", help="agent.toml beside an unused token: its account.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
@@ -65,9 +76,10 @@ def acl(
     as_json: AsJson = False,
 ) -> None:
     """Print the rights that each role needs, on any broker."""
-    topics = Topics(federation, prefix)
+    names = {"url": "mqtt://localhost", "federation": federation, "prefix": prefix}
+    topics = load_settings(BrokerSettings, None, names, {}).topics
     if mosquitto:
-        typer.echo(mosquitto_acl(topics, _roles(accounts or [])), nl=False)
+        typer.echo(_mosquitto_acl(topics, _roles(accounts or [])), nl=False)
     elif as_json:
         typer.echo(json.dumps([right._asdict() for right in rights(topics)], indent=1))
     else:
@@ -80,18 +92,22 @@ def doctor(
     device: DeviceFiles = None,
     operator: OperatorFile = None,
     monitor: MonitorFile = None,
+    registrar: RegistrarFile = None,
+    enrolment: EnrolmentFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Find out whether a broker does what midge needs: rights, retained messages, sizes, queues, expiry.
 
     Stop the services first: some brokers end their connections for these.
     """
-    files = Files(aggregator, tuple(device or ()), operator, monitor)
+    files = Files(aggregator, tuple(device or ()), operator, monitor, registrar, enrolment)
     findings = []
-    for finding in examine(read_patients(files), chunk_bytes_of(files), datetime.now(UTC)):
-        findings.append(finding)
-        if not as_json:
-            typer.echo(f"{finding.verdict:<8}{finding.who} {finding.check}: {finding.text}")
+    with TemporaryDirectory(prefix="midge-") as scratch:
+        patients = read_patients(files, Path(scratch))
+        for finding in examine(patients, chunk_bytes_of(files), datetime.now(UTC)):
+            findings.append(finding)
+            if not as_json:
+                typer.echo(f"{finding.verdict:<8}{finding.who} {finding.check}: {finding.text}")
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     if _faults(findings):
@@ -111,7 +127,8 @@ def purge_command(
     Stop the services first. Each account clears what it may: give all that the federation has, or one that
     may do everything below its root.
     """
-    patients = read_patients(Files(aggregator, tuple(device or ()), operator, monitor))
+    # What accounts of tokens write is not retained.
+    patients = read_patients(Files(aggregator, tuple(device or ()), operator, monitor), Path())
     topics = patients[0].settings.topics
     found = find_retained(patients)
     typer.echo(f"{len(found)} topics or more are retained below {topics.root}")
@@ -130,14 +147,21 @@ def purge_command(
         typer.echo(f"not for these accounts to read, so not proved to be empty: {_listed(blind)}")
 
 
+def _mosquitto_acl(topics: Topics, roles: Mapping[str, Role]) -> str:
+    try:
+        return mosquitto_acl(topics, roles)
+    except ValueError as error:
+        raise ConfigError(f"--account: {error}") from None
+
+
 def _roles(accounts: Sequence[str]) -> dict[str, Role]:
     if not accounts:
-        return {role.value: role for role in Role if role is not Role.DEVICE}
+        return {role.value: role for role in NAMED}
     roles = {}
     for account in accounts:
         name, _, role = account.partition("=")
-        if role not in set(Role):
-            raise ConfigError(f"--account {account}: write NAME=ROLE, with one of {', '.join(Role)}")
+        if role not in NAMED:
+            raise ConfigError(f"--account {account}: write NAME=ROLE, with one of {', '.join(NAMED)}")
         roles[name] = Role(role)
     return roles
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+HOME_VARIABLE = "MIDGE_HOME"
+
 HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="MIDGE_HOME", metavar="DIR", help="The folder that midge init made.")
+    Path, typer.Option("--home", envvar=HOME_VARIABLE, metavar="DIR", help="The folder that midge init made.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.home.create import complete, create, outdated
-from deploy.home.home import Home
+from deploy.home.home import FEDERATION, Home
 from deploy.pki.issuer import ROOT_KEY
 
 
@@ -39,8 +39,9 @@ def init(
     Run again, it makes what is missing, and changes nothing that is there.
     """
     options = {"hosts": host or None, "name": federation, "prefix": prefix}
+    begun = (folder / FEDERATION).exists()
     home = create(folder, {key: value for key, value in options.items() if value is not None})
-    made = complete(home)
+    made = [*([] if begun else [home.root / FEDERATION]), *complete(home)]
     for path in made:
         typer.echo(f"made {path.relative_to(home.root)}")
     for path in outdated(home):

@@ -54,7 +54,7 @@ def install(
     chosen = SERVICES[service]
     given = _given(chosen, bundle, home, host)
     options = [*(["--offline"] if wheelhouse else []), *(["--dry-run"] if dry_run else [])]
-    _carry_out(chosen, given, Place(host, root, shlex.split(ssh)), "install", options, wheelhouse)
+    _carry_out(chosen, given, Place(host, root, _words(ssh)), "install", options, wheelhouse)
 
 
 def uninstall(
@@ -68,7 +68,17 @@ def uninstall(
 ) -> None:
     """Stop a service and take it away; settings and state stay, unless --purge is given."""
     options = [*(["--purge"] if purge else []), *(["--dry-run"] if dry_run else [])]
-    _carry_out(SERVICES[service], Given(), Place(host, root, shlex.split(ssh)), "uninstall", options)
+    _carry_out(SERVICES[service], Given(), Place(host, root, _words(ssh)), "uninstall", options)
+
+
+def _words(ssh: str) -> list[str]:
+    try:
+        words = shlex.split(ssh)
+    except ValueError as error:
+        raise ConfigError(f"--ssh {ssh}: {error}") from None
+    if not words:
+        raise ConfigError("--ssh: name a command, such as 'ssh -p 2222'")
+    return words
 
 
 def _carry_out(

@@ -11,10 +11,13 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from broker.settings import BrokerSettings
+from broker.topics import Role
+from deploy.command.homes import HOME_VARIABLE
 from host.errors import ConfigError
 from host.settings import load_settings
 
-PANEL = "Connection (also from the environment, as MIDGE_BROKER__URL, or a file)"
+PANEL = "Connection (also from the environment, as MIDGE_BROKER__URL, a file, or a federation's home)"
+OPERATOR_FILE = "operator.toml"
 
 
 class OperatorSettings(BaseModel):
@@ -47,7 +50,7 @@ OPTIONS = {
     "broker.federation": _option("--federation", str, "The federation's name; else 'default'."),
     "broker.prefix": _option("--prefix", str, "First levels of every topic; else 'midge'."),
     "timeout_s": _option("--timeout", float, "Seconds to wait for an answer."),
-    "config": _option("--config", Path, "Settings file (operator.toml) with a table broker."),
+    "config": _option("--config", Path, "Settings file with a table broker; else the home's operator.toml."),
 }
 
 
@@ -75,13 +78,22 @@ def _settings(chosen: dict[str, Any]) -> OperatorSettings:
         if value is not None
     }
     if config is None and "broker.url" not in overrides and "MIDGE_BROKER__URL" not in os.environ:
-        raise ConfigError(
-            "which broker? give --broker mqtt://HOST, or --config FILE, or set MIDGE_BROKER__URL"
-        )
+        config = _of_the_home()
     try:
         return load_settings(OperatorSettings, config, overrides, os.environ)
     except ConfigError as error:
         raise ConfigError(_in_terms_of_options(str(error))) from None
+
+
+def _of_the_home() -> Path:
+    """The operator's settings in the home that the other verbs would find."""
+    file = Path(os.environ.get(HOME_VARIABLE, "")) / Role.OPERATOR / OPERATOR_FILE
+    if not file.is_file():
+        raise ConfigError(
+            "which broker? give --broker mqtt://HOST or --config FILE, set MIDGE_BROKER__URL, "
+            f"or set {HOME_VARIABLE} to the folder that midge init made"
+        )
+    return file
 
 
 def _in_terms_of_options(text: str) -> str:

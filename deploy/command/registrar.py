@@ -2,6 +2,7 @@
 
 import os
 import signal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,18 @@ from host.notify import Notifier
 from host.settings import load_settings
 
 
+class Level(StrEnum):
+    """How much the log is to have."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def registrar(
     config: Annotated[Path, typer.Option(help="The settings, registrar.toml.")],
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[Level, typer.Option(help="The least that the log is to have.")] = Level.INFO,
 ) -> None:
     """Answer devices that enrol with a token or renew their certificate, until it is stopped."""
     # What signs is loaded by this verb alone.

@@ -126,15 +126,17 @@ def _ask(
 
 
 def _table(found: tuple[RunSummary, ...]) -> Table:
-    table = Table("run", "task", "state", "rounds", "started", "metrics")
+    # A run's name begins with its task's. It is copied from here, so it has to stay whole.
+    table = Table("run", "state", "rounds", "started", "metrics")
+    for column in table.columns[:3]:
+        column.no_wrap = True
     for run in found:
         started = datetime.fromtimestamp(run.started_unix_s).astimezone()
         table.add_row(
             run.run,
-            run.task,
             run.state,
             f"{run.rounds_done}/{run.rounds}",
             f"{started:%Y-%m-%d %H:%M}",
-            "  ".join(f"{name} {value:.4g}" for name, value in run.metrics.items()),
+            "\n".join(f"{name} {value:.4g}" for name, value in run.metrics.items()),
         )
     return table

@@ -69,4 +69,4 @@ def own_broker(home: Home, config: Path | None) -> OwnBroker:
 
 def say(step: str, text: str) -> None:
     """Show a step, and what came of it."""
-    typer.echo(f"{step + ':':<12}{text}")
+    typer.echo(f"{step + ':':<13}{text}")

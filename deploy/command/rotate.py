@@ -11,7 +11,8 @@ from broker.topics import Role
 from deploy.command.homes import HomeOption
 from deploy.command.revoke import BrokerConfigOption, own_broker, say
 from deploy.home.home import Home
-from deploy.trust.authorities import finish_ca, left_behind, rotate_ca
+from deploy.pki.succession import Stage
+from deploy.trust.authorities import finish_ca, left_behind, rotate_ca, tokens_left_behind
 from deploy.trust.rotation import rotate_broker, rotate_signing
 from host.errors import ConfigError
 
@@ -62,10 +63,18 @@ def _say_who_is_left(home: Home) -> None:
     if authority.stage is None:
         typer.echo("no other authority is on its way: midge rotate ca begins")
         return
-    rows = left_behind(authority, datetime.now(UTC))
+    if authority.stage is Stage.TRUSTED:
+        typer.echo("another authority is made, and nobody was seen to trust it yet: midge rotate ca goes on")
+        return
+    now = datetime.now(UTC)
+    rows, tokens = left_behind(authority, now), tokens_left_behind(authority, home.tokens(), now)
     for row in rows:
         typer.echo(f"{row.name:<34}{row.role:<12}certified {row.issued_at.astimezone():%Y-%m-%d %H:%M}")
-    typer.echo(f"{len(rows)} have a certificate of the old authority" + ("" if rows else ": --finish"))
+    for token in tokens:
+        made = datetime.fromtimestamp(token.made_unix_s, UTC).astimezone()
+        typer.echo(f"{token.device:<34}{'token':<12}made {made:%Y-%m-%d %H:%M}, not used yet")
+    left = len(rows) + len(tokens)
+    typer.echo(f"{left} are with the old authority alone" + ("" if left else ": --finish"))
 
 
 @rotate.command()

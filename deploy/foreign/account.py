@@ -34,6 +34,10 @@ class NoConnectionError(MidgeError):
     """The account cannot be used on this broker, or its connection does not hold."""
 
 
+class RefusedError(NoConnectionError):
+    """The broker knows no such account, or not with these credentials."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a broker said to a message: taken or denied, and why."""
@@ -141,7 +145,7 @@ class Account:
                 case Subscribed():
                     return
                 case Refused(reason=reason):
-                    raise NoConnectionError(f"{self.settings.url} refuses us: {advised(reason)}")
+                    raise RefusedError(f"{self.settings.url} refuses us: {advised(reason)}")
                 case Unreachable(reason=reason) | TakenOver(reason=reason):
                     raise NoConnectionError(f"{self.settings.url} cannot be reached: {advised(reason)}")
                 case _:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from broker.topics import TREE, Branch, Role, Topics
 
 # Roles that speak and hear under a name of their own, and the level of a topic that holds it.
-OWN_LEVEL = {Role.DEVICE: "device", Role.OPERATOR: "user"}
+OWN_LEVEL = {Role.DEVICE: "device", Role.OPERATOR: "user", Role.ENROLMENT: "token"}
 
 
 class Right(NamedTuple):
@@ -21,7 +21,7 @@ class Right(NamedTuple):
 
 
 def rights(topics: Topics) -> Iterator[Right]:
-    """Every right that a role needs; `<device>` and `<user>` stand for the account's own name."""
+    """Every right that a role needs; `<device>`, `<user>` and `<token>` stand for the account's own name."""
     for role in Role:
         for branch in TREE:
             reads, writes = role in branch.readers, role in branch.writers

@@ -12,6 +12,8 @@ from host.errors import ConfigError
 
 MAX_FILE_BYTES = 4 << 20
 ID, TAGS = "id", "tags"
+# Of the machine: for midge flash, and no setting.
+HOSTNAME = "hostname"
 
 
 def numbered(home: Home, prefix: str, count: int) -> list[str]:
@@ -23,18 +25,23 @@ def numbered(home: Home, prefix: str, count: int) -> list[str]:
 def read_batch(path: Path) -> Mapping[str, Mapping[str, object]]:
     """Devices by id, with their settings by dotted key; raises ConfigError, with the line.
 
-    The first line has the columns: `id`; `tags`, words with blanks between; others are settings. An empty
-    cell leaves a setting as it is by default.
+    The first line has the columns: `id`; `tags`, words with blanks between; `hostname`, which is passed over;
+    others are settings. An empty cell leaves a setting as it is by default.
     """
+    return {device: _settings(row) for device, row in read_rows(path).items()}
+
+
+def read_rows(path: Path) -> Mapping[str, Mapping[str, str]]:
+    """The cells of each device by column, those that are not empty; raises ConfigError, with the line."""
     rows = csv.DictReader(io.StringIO(_text(path)), strict=True)
     if ID not in (rows.fieldnames or ()):
         raise ConfigError(f"{path}: the first line must name the columns, and {ID} among them")
-    devices: dict[str, Mapping[str, object]] = {}
+    devices: dict[str, Mapping[str, str]] = {}
     for line, row in _numbered_rows(rows, path):
         device = row.pop(ID).strip()
         if device in devices:
             raise ConfigError(f"{path}:{line}: device {device} is there twice")
-        devices[device] = _settings(row)
+        devices[device] = {key.strip(): cell.strip() for key, cell in row.items() if cell.strip()}
     if not devices:
         raise ConfigError(f"{path}: no devices are in it")
     return devices
@@ -51,8 +58,7 @@ def _numbered_rows(rows: "csv.DictReader[str]", path: Path) -> Iterator[tuple[in
 
 
 def _settings(row: Mapping[str, str]) -> Mapping[str, object]:
-    cells = {key.strip(): cell.strip() for key, cell in row.items() if cell.strip()}
-    return {key: cell.split() if key == TAGS else cell for key, cell in cells.items()}
+    return {key: cell.split() if key == TAGS else cell for key, cell in row.items() if key != HOSTNAME}
 
 
 def _text(path: Path) -> str:

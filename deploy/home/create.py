@@ -14,7 +14,7 @@ from broker.topics import Role
 from deploy.command.options import OperatorSettings
 from deploy.home.federation import FederationSettings
 from deploy.home.home import FEDERATION, LOCAL_ROLES, PASSWORD, TOKENS, Home
-from deploy.home.starter import example, starter
+from deploy.home.starter import example, example_map, starter
 from deploy.pki.authority import CRL, Authority
 from deploy.pki.issuer import ROOT
 from deploy.registrar.settings import TOKEN_REGISTER, RegistrarSettings
@@ -147,10 +147,10 @@ def _aggregator_toml(home: Home) -> str:
     # The home's broker is its owner's: nobody else reads it.
     local = home.local_broker(Role.AGGREGATOR)
     settings = AggregatorSettings(folder=Path(), sealed=False, broker=local)
-    task = example("tasks.digits", TaskSettings(file=Path("digits.py")))
     return (
         starter(settings, "The aggregator of this federation.")
-        + task
+        + example_map("device_keys", AggregatorSettings, f'pi-1 = "{"0" * 64}"')
+        + example("tasks.digits", TaskSettings(file=Path("digits.py")))
         + example("tasks.digits.settings", RunSettings())
     )
 

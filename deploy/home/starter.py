@@ -27,6 +27,11 @@ def example(table: str, settings: BaseModel) -> str:
     return "\n" + "\n".join(line if not line or line.startswith("#") else f"#{line}" for line in lines) + "\n"
 
 
+def example_map(name: str, model: type[BaseModel], entry: str) -> str:
+    """Write a map's table of which every line is a comment; `entry` shows what stands in it."""
+    return "\n".join(["", *_remark(model.model_fields[name].description), f"#[{name}]", f"#{entry}", ""])
+
+
 def _lines(settings: BaseModel, table: str) -> Iterator[str]:
     # A union's tag first: it tells which model the table is of.
     fields = dict(sorted(type(settings).model_fields.items(), key=lambda item: not _is_tag(item[1])))

@@ -20,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from deploy.card import wheelhouse
 from deploy.package.wheel import write_wheel
 from deploy.units.catalogue import BACKOFF, RESOURCES, SERVICES, Service, unit_text
 from deploy.units.payload import Given, write_payload
@@ -29,11 +30,16 @@ from host.exits import ExitCode
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 # Debian 12's, and 13's, which has a systemd that knows backoff.conf.
 RELEASES = {"3.11": "deb12", "3.13": "deb13"}
-PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 SCRIPTS = files(__package__) / "debian"
 # The same content shall be the same package.
 EPOCH = "1700000000"
 BUILD_S = 1800
+
+
+# The same in each version: between unpacking and configuring, `current` leads to what is there.
+VERSION = "debian"
+PROGRAM = f"opt/midge/versions/{VERSION}"
+AGENT_WORDS = {"program": PROGRAM, "version": VERSION}
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,7 @@ class Target:
 
     def pip_options(self) -> list[str]:
         """Have pip choose wheels for the target instead of this machine."""
-        abi = f"cp{self.python.replace('.', '')}"
-        platforms = [f"--platform={name}_{MACHINES[self.machine]}" for name in PLATFORMS]
-        abis = [f"--abi={name}" for name in (abi, "abi3", "none")]
-        return ["--implementation=cp", f"--python-version={self.python}", *abis, *platforms]
+        return wheelhouse.Target(self.python, MACHINES[self.machine]).options()
 
     def next_python(self) -> str:
         """The first Python that the package does not fit."""
@@ -62,15 +65,14 @@ def build_agent(output: Path, target: Target) -> Path:
     revision = f"{version('midge')}+{RELEASES[target.python]}"
     with tempfile.TemporaryDirectory(prefix="midge-deb-") as name:
         root = Path(name) / "root"
-        program = f"opt/midge/versions/{revision}"
-        lib = root / program / "lib"
+        lib = root / PROGRAM / "lib"
         wheel = write_wheel(Path(name))
         _run([sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-compile",
               "--disable-pip-version-check", "--only-binary=:all:", "--target", str(lib),
               *target.pip_options(), str(wheel)])  # fmt: skip
         # Scripts of the building machine's Python; ours is below.
         shutil.rmtree(lib / "bin", ignore_errors=True)
-        _write(root / program / "bin/midge-agent", _script("midge-agent", program=program), 0o755)
+        _write(root / PROGRAM / "bin/midge-agent", _script("midge-agent", program=PROGRAM), 0o755)
         _write(root / "usr/lib/systemd/system" / service.unit, unit_text(service))
         if target.python != min(RELEASES):
             backoff = f"usr/lib/systemd/system/{service.unit}.d/{BACKOFF}"
@@ -78,7 +80,7 @@ def build_agent(output: Path, target: Target) -> Path:
         python = f"python3 (>= {target.python}), python3 (<< {target.next_python()}~)"
         depends = f"{python}, libc6, libstdc++6, libgcc-s1"
         control = _control(service, revision, target.machine, depends)
-        return _build(root, service, control, output, {"program": program, "revision": revision})
+        return _build(root, service, control, output, AGENT_WORDS)
 
 
 def build_installer(output: Path, name: str) -> Path:

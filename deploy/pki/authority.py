@@ -3,7 +3,10 @@
 While authorities change there are two pairs, see deploy/pki/succession.py.
 """
 
-from collections.abc import Callable, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,13 +19,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from broker.names import RESERVED_IDS
 from broker.topics import Role
-from deploy.pki.issuer import START, Issuer, PublicKey, builder, issuer_identifier, key_usage
+from deploy.pki.issuer import START, Issuer, PublicKey, builder, issuer_identifier, key_usage, wrong_clock
 from deploy.pki.register import Issued, Register
 from deploy.pki.succession import Stage, successor_of
 from host.certificates import requested_key
 from host.errors import ConfigError, DataError
-from host.files import write_atomic
+from host.files import only_writer, write_atomic
 
+LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 CRL, REGISTER = "crl.pem", "certificates.sqlite"
 BROKER = "broker"
 
@@ -56,7 +60,7 @@ class Authority:
     def create(cls, folder: Path, federation: str, now: Callable[[], datetime] = _utc_now) -> "Authority":
         """Make a root, an intermediate and an empty list of revoked certificates, all or nothing.
 
-        Raises ConfigError when something is in the folder already.
+        Raises ConfigError when something is in the folder already, and for a wrong clock.
         """
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(
@@ -64,9 +68,13 @@ class Authority:
             )
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        Issuer.make(made, federation, now())
-        cls(made, now).crl()
-        made.rename(folder)
+        try:
+            Issuer.make(made, federation, now())
+            cls(made, now).crl()
+            made.rename(folder)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
         return cls(folder, now)
 
     @classmethod
@@ -87,24 +95,34 @@ class Authority:
     def issue(self, name: str, role: Role, public_key: PublicKey, *, days: float = DEVICE_DAYS) -> bytes:
         """Certify a client: PEM of leaf and intermediate; its common name is its account on the broker.
 
-        Raises ConfigError for a name that would give it the rights of another role.
+        Raises ConfigError for a name that would give it the rights of another role, and for a wrong clock.
         """
         self._check_name(name, role)
-        return self._issue(name, role, public_key, [_usage(ExtendedKeyUsageOID.CLIENT_AUTH)], days)
+        usage = _usage(ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._issue(name, role, public_key, [usage], days, self._issuer)
 
     def issue_server(
-        self, names: Sequence[str], public_key: PublicKey, *, days: float = SERVER_DAYS
+        self, names: Sequence[str], public_key: PublicKey, *, days: float = SERVER_DAYS, ahead: bool = False
     ) -> bytes:
-        """Certify a broker for the host names and addresses it has; PEM of leaf and intermediate."""
+        """Certify a broker for the host names and addresses it has; PEM of leaf and intermediate.
+
+        While authorities change, by the older one, whom everybody trusts who has to trust the broker; with
+        `ahead`, by the newer one.
+        """
         if not names:
             raise ConfigError("a broker's certificate needs at least one host name or address")
         alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])
         usage = _usage(ExtendedKeyUsageOID.SERVER_AUTH)
-        return self._issue(BROKER, BROKER, public_key, [usage, alternatives], days)
+        issuer = self.issuers[-1 if ahead else 0]
+        return self._issue(BROKER, BROKER, public_key, [usage, alternatives], days, issuer)
 
     def sign(self, name: str, role: Role, csr_pem: bytes, *, days: float = DEVICE_DAYS) -> bytes:
         """Certify the key of a request under the caller's name; raises DataError for a bad request."""
         return self.issue(name, role, requested_key(csr_pem), days=days)
+
+    def is_revoked(self, name: str, serial: str) -> bool:
+        """Whether the certificate of this name and serial number was revoked."""
+        return any(row.serial == serial and row.revoked_at is not None for row in self.register.of(name))
 
     def revoke(self, name_or_serial: str) -> list[Issued]:
         """Revoke every certificate of a name, or the one of a serial number, and write the list.
@@ -123,19 +141,44 @@ class Authority:
 
         While authorities change there is one of each, in one file, with the same content.
         """
-        pem = b"".join(self._list_of(issuer) for issuer in self.issuers)
-        write_atomic(self._folder / CRL, pem)
-        return pem
+        with self.listed() as pem:
+            return pem
+
+    @contextmanager
+    def listed(self, *copies: Path) -> Iterator[bytes]:
+        """As `crl`; until this ends nobody else makes a list, so that none overwrites a newer one.
+
+        Nobody is trusted again: what these copies, or the list before, revoke stays revoked, even if the
+        register was restored from a backup that is older.
+        """
+        with only_writer(self._folder):
+            for path in (self._folder / CRL, *copies):
+                self._take_over(path)
+            pem = b"".join(self._list_of(issuer) for issuer in self.issuers)
+            write_atomic(self._folder / CRL, pem)
+            yield pem
+
+    def _take_over(self, path: Path) -> None:
+        for pem in LIST.findall(path.read_bytes()) if path.exists() else ():
+            try:
+                revoked = x509.load_pem_x509_crl(pem)
+                ours = any(revoked.is_signature_valid(one.key.public_key()) for one in self.issuers)
+            except ValueError:
+                continue
+            if ours:
+                self.register.restore({f"{one.serial_number:x}": one.revocation_date_utc for one in revoked})
 
     def _list_of(self, issuer: Issuer) -> bytes:
         ca = issuer.certificate
+        # By a clock in 1970 it would have ended long ago, and lock everybody out.
+        now = max(self._now(), issuer.made_at)
         made = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(ca.subject)
             .last_update(START)
-            .next_update(min(self._now() + timedelta(days=CRL_DAYS), ca.not_valid_after_utc))
+            .next_update(min(now + timedelta(days=CRL_DAYS), ca.not_valid_after_utc))
             .add_extension(issuer_identifier(ca), critical=False)
-            .add_extension(x509.CRLNumber(int(self._now().timestamp() * 1000)), critical=False)
+            .add_extension(x509.CRLNumber(int(now.timestamp() * 1000)), critical=False)
         )
         for row in self.register.all():
             if row.revoked_at is not None:
@@ -152,10 +195,18 @@ class Authority:
             )
 
     def _issue(
-        self, name: str, role: str, key: PublicKey, extensions: Sequence[x509.ExtensionType], days: float
+        self,
+        name: str,
+        role: str,
+        key: PublicKey,
+        extensions: Sequence[x509.ExtensionType],
+        days: float,
+        issuer: Issuer,
     ) -> bytes:
-        ca = self._issuer.certificate
-        end = min(self._now() + timedelta(days=days), ca.not_valid_after_utc)
+        now, ca = self._now(), issuer.certificate
+        if now < (earliest := self.issuers[0].made_at):
+            raise ConfigError(wrong_clock(now.timestamp(), earliest.timestamp()))
+        end = min(now + timedelta(days=days), ca.not_valid_after_utc)
         made = (
             builder(name, ca.subject, key, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -164,10 +215,10 @@ class Authority:
         )
         for extension in extensions:
             made = made.add_extension(extension, critical=False)
-        leaf = made.sign(self._issuer.key, hashes.SHA256())
+        leaf = made.sign(issuer.key, hashes.SHA256())
         serial, end = f"{leaf.serial_number:x}", leaf.not_valid_after_utc
-        self.register.add(Issued(serial, name, role, START, end, self._now(), issuer=self.issuer_id))
-        return leaf.public_bytes(Encoding.PEM) + self.intermediate
+        self.register.add(Issued(serial, name, role, START, end, now, issuer=issuer.id))
+        return leaf.public_bytes(Encoding.PEM) + issuer.intermediate
 
 
 def _usage(purpose: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:

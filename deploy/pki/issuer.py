@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from edge_agent.schedule import EARLIEST_UNIX_S
 from host.certificates import belongs, certificate, new_key, private_key
 from host.errors import ConfigError, DataError
 from host.files import write_atomic, write_secret
@@ -36,7 +37,12 @@ class Issuer:
 
     @classmethod
     def make(cls, folder: Path, federation: str, now: datetime) -> None:
-        """Write a new pair, and the root's key, into a folder that has none."""
+        """Write a new pair, and the root's key, into a folder that has none.
+
+        Raises ConfigError where the clock cannot be right: all of it would end too early.
+        """
+        if now.timestamp() < EARLIEST_UNIX_S:
+            raise ConfigError(wrong_clock(now.timestamp(), EARLIEST_UNIX_S))
         root_key, intermediate_key = new_key(), new_key()
         root = _self_signed(root_key, f"midge root {federation}", now + timedelta(days=ROOT_DAYS))
         intermediate = _intermediate(root, root_key, intermediate_key, federation, now)
@@ -67,9 +73,20 @@ class Issuer:
         return certificate(self.intermediate)
 
     @property
+    def made_at(self) -> datetime:
+        """When it was made, in UTC: its certificates begin in 1970, and do not say."""
+        return self.certificate.not_valid_after_utc - timedelta(days=INTERMEDIATE_DAYS)
+
+    @property
     def id(self) -> str:
         """The serial number of the intermediate's certificate."""
         return f"{self.certificate.serial_number:x}"
+
+
+def wrong_clock(unix_s: float, earliest_unix_s: float) -> str:
+    """What to say of a clock that shows a time before the earliest that it can be."""
+    shown, earliest = (datetime.fromtimestamp(time, UTC) for time in (unix_s, earliest_unix_s))
+    return f"the clock of this machine says {shown:%Y-%m-%d}, and it is {earliest:%Y-%m-%d} at least: set it"
 
 
 def _self_signed(key_pem: bytes, name: str, end: datetime) -> bytes:

@@ -1,7 +1,7 @@
 """The register: a row for every certificate that an authority issued, in SQLite."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
@@ -36,6 +36,7 @@ class Issued:
 
 
 COLUMNS = ", ".join(field.name for field in fields(Issued))
+INTO = f"INTO certificates ({COLUMNS}) VALUES ({', '.join('?' * len(fields(Issued)))})"
 
 
 class Register:
@@ -50,12 +51,8 @@ class Register:
 
     def add(self, issued: Issued) -> None:
         """Keep a certificate, before it is handed out."""
-        row = [_text(value) for value in astuple(issued)]
         with self._transaction() as database:
-            database.execute(
-                f"INSERT INTO certificates ({COLUMNS}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608
-                row,
-            )
+            database.execute(f"INSERT {INTO}", [_text(value) for value in astuple(issued)])
 
     def all(self) -> list[Issued]:
         """Every certificate, in the order of issue."""
@@ -75,6 +72,17 @@ class Register:
                 (when.isoformat(), name_or_serial, name_or_serial),
             )
         return found
+
+    def restore(self, revoked: Mapping[str, datetime]) -> None:
+        """Have these serial numbers be revoked, also those that it knows nothing else of."""
+        with self._transaction() as database:
+            for serial, when in revoked.items():
+                unknown = Issued(serial, "", "", when, when, when)
+                database.execute(f"INSERT OR IGNORE {INTO}", [_text(value) for value in astuple(unknown)])
+                database.execute(
+                    "UPDATE certificates SET revoked_at = ? WHERE serial = ? AND revoked_at IS NULL",
+                    (when.isoformat(), serial),
+                )
 
     def _rows(self, condition: str, *values: str) -> list[Issued]:
         with self._transaction() as database:

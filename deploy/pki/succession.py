@@ -53,10 +53,14 @@ def begin(folder: Path, federation: str, now: datetime) -> None:
     stage, successor = successor_of(folder)
     if stage is None:
         made = Path(mkdtemp(prefix=f".{NEXT}.", dir=folder))
-        # Names tell a broker that trusts both which list of revoked certificates is whose.
-        Issuer.make(made, f"{federation} {secrets.token_hex(4)}", now)
-        write_atomic(made / STAGE, Stage.TRUSTED.encode())
-        made.rename(successor)
+        try:
+            # Names tell a broker that trusts both which list of revoked certificates is whose.
+            Issuer.make(made, f"{federation} {secrets.token_hex(4)}", now)
+            write_atomic(made / STAGE, Stage.TRUSTED.encode())
+            made.rename(successor)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
 
 
 def sign(folder: Path) -> None:

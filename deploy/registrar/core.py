@@ -3,17 +3,16 @@
 from functools import singledispatchmethod
 
 from broker.enrolment import (
-    EnrolmentRequest,
     Issued,
     Refusal,
     RefusalReason,
-    RenewalRequest,
     digest_of,
     is_proven,
     is_shown,
     key_digest,
 )
 from broker.topics import ENROL_REPLY, ENROL_REQUEST, RENEW, RENEWED, Branch, Topics
+from deploy.pki.issuer import wrong_clock
 from deploy.registrar.allowance import Allowance
 from deploy.registrar.events import (
     Claim,
@@ -39,14 +38,23 @@ RENEWED_AFTER = 2 / 3
 BURST, EVERY_S = 5, 10.0
 # The same for all tokens together that nobody made.
 STRANGERS_BURST, STRANGERS_EVERY_S = 20, 0.2
+# How many certificates a device may have in place of others: each is a row of the register for ever.
+RENEWALS_BURST, RENEWALS_EVERY_S = 4, 3600.0
+# When somebody may have set a wrong clock.
+CLOCK_S = 60.0
 
 
 class Registrar:
-    """Decides. Effects are carried out in their order, and none behind one that failed."""
+    """Decides. Effects are carried out in their order, and none behind one that failed.
 
-    def __init__(self, topics: Topics) -> None:
+    Before `since`, in unix seconds, it can only be that the clock is wrong.
+    """
+
+    def __init__(self, topics: Topics, since: float = 0.0) -> None:
         self._topics = topics
+        self._since = since
         self._known = Allowance(BURST, EVERY_S)
+        self._renewed = Allowance(RENEWALS_BURST, RENEWALS_EVERY_S)
         self._strangers = Allowance(STRANGERS_BURST, STRANGERS_EVERY_S)
 
     @singledispatchmethod
@@ -60,10 +68,12 @@ class Registrar:
         if row is None:
             return self._stranger(event, now)
         if wait_s := self._known.wait_s(event.token, now):
-            return _refuse(ENROL_REPLY, event.token, event.asked, RefusalReason.BUSY, wait_s)
+            return _refuse(ENROL_REPLY, event.token, event.asked.request, RefusalReason.BUSY, wait_s)
+        if now < self._since:
+            return self._wrong_clock(ENROL_REPLY, event.token, event.asked.request, now)
         found = self._judge_token(event, row, now)
         if isinstance(found, RefusalReason):
-            return _refuse(ENROL_REPLY, event.token, event.asked, found)
+            return _refuse(ENROL_REPLY, event.token, event.asked.request, found)
         order = Order(ENROL_REPLY, event.token, row.device, event.asked.request, found)
         if row.chain is not None:
             return _issue(order, row.chain, now)
@@ -72,7 +82,7 @@ class Registrar:
     def _stranger(self, event: EnrolmentAsked, now: float) -> list[Effect]:
         if self._strangers.wait_s("", now):
             return []
-        return _refuse(ENROL_REPLY, event.token, event.asked, RefusalReason.UNKNOWN)
+        return _refuse(ENROL_REPLY, event.token, event.asked.request, RefusalReason.UNKNOWN)
 
     def _judge_token(self, event: EnrolmentAsked, row: TokenRow, now: float) -> RefusalReason | str:
         """Find why a token is no good, or else the digest of the key that it is used for."""
@@ -93,39 +103,51 @@ class Registrar:
     @handle.register
     def _renewal(self, event: RenewalAsked, now: float) -> list[Effect]:
         if wait_s := self._known.wait_s(event.device, now):
-            return _refuse(RENEWED, event.device, event.asked, RefusalReason.BUSY, wait_s)
-        found = self._judge_renewal(event, event.standing, now)
+            return _refuse(RENEWED, event.device, event.asked.request, RefusalReason.BUSY, wait_s)
+        if now < self._since:
+            return self._wrong_clock(RENEWED, event.device, event.asked.request, now)
+        found = self._judge_renewal(event, now)
         if isinstance(found, RefusalReason):
-            return _refuse(RENEWED, event.device, event.asked, found)
-        order = Order(RENEWED, event.device, event.device, event.asked.request, found)
-        if event.last is not None and event.last.claimed_by == found:
+            return _refuse(RENEWED, event.device, event.asked.request, found)
+        standing, key = found
+        order = Order(RENEWED, event.device, event.device, event.asked.request, key, standing.serial)
+        if event.last is not None and event.last.claimed_by == key:
             return _issue(order, event.last.chain, now)
-        if event.standing is None or event.outdated:
-            return [Sign(order)]
-        if wait_s := _wait_s(event.standing, now):
-            return _refuse(RENEWED, event.device, event.asked, RefusalReason.TOO_EARLY, wait_s)
+        reason, wait_s = self._held_up(event, standing, now)
+        if wait_s:
+            return _refuse(RENEWED, event.device, event.asked.request, reason, wait_s)
         return [Sign(order)]
 
-    def _judge_renewal(
-        self, event: RenewalAsked, standing: Standing | None, now: float
-    ) -> RefusalReason | str:
-        """Find why a certificate gets no successor, or else the digest of the successor's key."""
+    def _held_up(self, event: RenewalAsked, standing: Standing, now: float) -> tuple[RefusalReason, float]:
+        if not event.outdated and (wait_s := _wait_s(standing, now)):
+            return RefusalReason.TOO_EARLY, wait_s
+        return RefusalReason.BUSY, self._renewed.wait_s(event.device, now)
+
+    def _judge_renewal(self, event: RenewalAsked, now: float) -> RefusalReason | tuple[Standing, str]:
+        """Find why a certificate gets no successor, or else its standing and the digest of the next key."""
         if not is_shown(self._topics.topic(RENEW, device=event.device), event.asked):
             return RefusalReason.BAD_PROOF
-        if standing is None:
+        if event.standing is None:
             return RefusalReason.UNKNOWN
-        if standing.revoked:
+        if event.standing.revoked:
             return RefusalReason.REVOKED
-        if now >= standing.expires_unix_s:
+        if now >= event.standing.expires_unix_s:
             return RefusalReason.EXPIRED
         try:
-            return key_digest(event.asked.request)
+            return event.standing, key_digest(event.asked.request)
         except DataError:
             return RefusalReason.BAD_REQUEST
 
     @handle.register
     def _signed(self, event: Signed, now: float) -> list[Effect]:
+        if event.revoked:
+            return _refuse(event.order.branch, event.order.name, event.order.asked, RefusalReason.REVOKED)
         return [Keep(event.order, event.chain), *_issue(event.order, event.chain, now)]
+
+    def _wrong_clock(self, branch: Branch, name: str, request: bytes, now: float) -> list[Effect]:
+        """Have the asker wait: what has expired would be good, and what is issued would have expired."""
+        note = Note(f"{name} waits: {wrong_clock(now, self._since)}", warning=True)
+        return [*_refuse(branch, name, request, RefusalReason.BUSY, CLOCK_S), note]
 
 
 def _wait_s(standing: Standing, now: float) -> float:
@@ -146,11 +168,11 @@ def _issue(order: Order, chain: bytes, now: float) -> list[Effect]:
 def _refuse(
     branch: Branch,
     name: str,
-    asked: EnrolmentRequest | RenewalRequest,
+    request: bytes,
     reason: RefusalReason,
     wait_s: float = 0.0,
 ) -> list[Effect]:
-    refusal = Refusal(request=digest_of(asked.request), reason=reason, wait_s=wait_s)
+    refusal = Refusal(request=digest_of(request), reason=reason, wait_s=wait_s)
     reply = Reply(branch, name, refusal)
     # Strangers and the hasty could fill the log.
     if reason in {RefusalReason.UNKNOWN, RefusalReason.BUSY}:

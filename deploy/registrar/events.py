@@ -11,6 +11,7 @@ from deploy.registrar.tokens import Renewed, TokenRow
 class Standing:
     """What the authority's register says of a certificate that it issued; times in unix seconds."""
 
+    serial: str
     issued_unix_s: float
     expires_unix_s: float
     revoked: bool = False
@@ -42,21 +43,26 @@ class RenewalAsked:
 
 @dataclass(frozen=True)
 class Order:
-    """A certificate to be made: for whom, for which key, and who waits for it on which branch."""
+    """A certificate to be made: for whom, for which key, and who waits for it on which branch.
+
+    `serial` is that of the certificate that it follows; by token it follows none.
+    """
 
     branch: Branch
     name: str
     device: str
     asked: bytes
     key: str
+    serial: str | None = None
 
 
 @dataclass(frozen=True)
 class Signed:
-    """An order was carried out."""
+    """An order was carried out; `revoked` if the certificate that it follows was revoked meanwhile."""
 
     order: Order
     chain: bytes
+    revoked: bool = False
 
 
 Event = EnrolmentAsked | RenewalAsked | Signed

@@ -9,22 +9,27 @@ from functools import singledispatchmethod
 from broker import events as broker_events
 from broker import topics, wire
 from broker.advice import advised
-from broker.enrolment import EnrolmentRequest, Issued, RenewalRequest
+from broker.enrolment import MAX_CHAIN_BYTES, MAX_REQUEST_BYTES, EnrolmentRequest, Issued, RenewalRequest
 from broker.session import Session
 from broker.trust import Certifier, Trust, fingerprints, vouch
 from deploy.pki.authority import Authority
 from deploy.pki.succession import Stage, successor_of
 from deploy.registrar import events
+from deploy.registrar.allowance import Allowance
 from deploy.registrar.core import Registrar
 from deploy.registrar.settings import RegistrarSettings
 from deploy.registrar.standing import is_current, is_outdated, standing_of
 from deploy.registrar.tokens import Tokens
+from host.certificates import serial
 from host.errors import MidgeError, WireError
 from host.exits import ExitCode
 from host.inbox import Inbox
 from host.notify import Notifier
 
 INBOX_LIMIT = 256
+MAX_ASKED_BYTES = MAX_REQUEST_BYTES + MAX_CHAIN_BYTES + 1024
+# How often each may knock. What is let in is judged, which takes milliseconds, and may be told to wait.
+DOOR_BURST, DOOR_EVERY_S = 20, 1.0
 # So that the watchdog is fed, and a signal noticed.
 LONGEST_WAIT_S = 2.0
 HEARD = (topics.ENROL_REQUEST, topics.RENEW)
@@ -49,7 +54,9 @@ class Service:
         self._authority = Authority.load(settings.authority)
         self._stage = successor_of(settings.authority)[0]
         self._tokens = Tokens(settings.tokens)
-        self._core = Registrar(self._topics)
+        self._core = Registrar(self._topics, self._authority.issuers[0].made_at.timestamp())
+        # Of the session's thread alone.
+        self._door = Allowance(DOOR_BURST, DOOR_EVERY_S)
         self._inbox: Inbox[broker_events.SessionEvent | Stop] = Inbox(INBOX_LIMIT)
         self._session = Session(
             settings.broker,
@@ -83,8 +90,11 @@ class Service:
         self._inbox.put(Stop(why))
 
     def _hear(self, event: broker_events.SessionEvent) -> None:
-        # Whoever is dropped asks again.
-        self._inbox.put(event, droppable=isinstance(event, broker_events.Received))
+        """Let in what can be a request, of nobody so many that others find no room; the dropped ask again."""
+        if not isinstance(event, broker_events.Received):
+            self._inbox.put(event)
+        elif len(event.payload) <= MAX_ASKED_BYTES and not self._door.wait_s(event.topic, time.monotonic()):
+            self._inbox.put(event, droppable=True)
 
     @singledispatchmethod
     def _on(self, happening: broker_events.SessionEvent | Stop) -> None:
@@ -178,7 +188,11 @@ class Service:
         order = effect.order
         days = self._settings.certificate_days
         chain = self._authority.sign(order.device, topics.Role.DEVICE, order.asked, days=days)
-        self._tell(events.Signed(order, chain))
+        # Who revoked the device before this row was there has not revoked it with the others.
+        revoked = order.serial is not None and self._authority.is_revoked(order.device, order.serial)
+        if revoked:
+            self._authority.revoke(serial(chain))
+        self._tell(events.Signed(order, chain, revoked))
 
     @_do.register
     def _keep(self, effect: events.Keep) -> None:

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS renewals (
     device TEXT PRIMARY KEY, claimed_by TEXT NOT NULL, chain BLOB NOT NULL
 ) STRICT;
 """
-COLUMNS = "id, device, public_key, expires_unix_s, withdrawn, claimed_by, chain"
+COLUMNS = "id, device, public_key, made_unix_s, expires_unix_s, withdrawn, claimed_by, chain"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class TokenRow:
     id: str
     device: str
     public_key: str
+    made_unix_s: float
     expires_unix_s: float
     withdrawn: bool = False
     claimed_by: str | None = None
@@ -163,9 +164,12 @@ def _row(
     token: str,
     device: str,
     public_key: str,
+    made_unix_s: float,
     expires_unix_s: float,
     withdrawn: int,
     claimed_by: str | None,
     chain: bytes | None,
 ) -> TokenRow:
-    return TokenRow(token, device, public_key, expires_unix_s, bool(withdrawn), claimed_by, chain)
+    return TokenRow(
+        token, device, public_key, made_unix_s, expires_unix_s, bool(withdrawn), claimed_by, chain
+    )

@@ -20,16 +20,17 @@ from deploy.pki.authority import BROKER, Authority
 from deploy.pki.issuer import ROOT_KEY
 from deploy.pki.register import Issued
 from deploy.pki.succession import Stage
-from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener, replace_file
+from deploy.registrar.tokens import TokenRow, Tokens
+from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener
 from deploy.trust.rotation import rotate_broker
 from host.certificates import new_key, private_key, serial
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
+from host.files import OPEN_MODE, replace_file
 
 SEEN_S = 10.0
 PAUSE_S = 0.1
 CONNECT_S = 5.0
-MODE = 0o644
 SHOWN = 20
 
 Say = Callable[[str, str], None]
@@ -72,6 +73,12 @@ def left_behind(authority: Authority, now: datetime) -> list[Issued]:
     return [row for _, row in sorted(newest.items()) if row.issuer != authority.issuer_id]
 
 
+def tokens_left_behind(authority: Authority, tokens: Tokens, now: datetime) -> list[TokenRow]:
+    """Those that are still to be used and are older than the new authority: their bundles lack its root."""
+    made = authority.issuers[-1].made_at.timestamp()
+    return [row for row in tokens.all() if row.is_open(now.timestamp()) and row.made_unix_s < made]
+
+
 def finish_ca(home: Home, file: BrokerFile, say: Say, *, leave: bool) -> ExitCode:
     """Certify the broker by the new authority, and have nobody trust the old one; run again, it goes on.
 
@@ -80,14 +87,16 @@ def finish_ca(home: Home, file: BrokerFile, say: Say, *, leave: bool) -> ExitCod
     authority = home.authority()
     if authority.stage in {None, Stage.TRUSTED}:
         raise ConfigError("no new authority signs yet: midge rotate ca")
-    behind = [row.name for row in left_behind(authority, datetime.now(UTC))]
+    now = datetime.now(UTC)
+    behind = [row.name for row in left_behind(authority, now)]
+    behind += [f"{row.device} (token)" for row in tokens_left_behind(authority, home.tokens(), now)]
     if behind and not leave:
         more = f" and {len(behind) - SHOWN} more" if len(behind) > SHOWN else ""
         raise ConfigError(
-            f"the old authority certified {', '.join(behind[:SHOWN])}{more}: wait until they renewed, "
-            "revoke them, or lock them out by --leave"
+            f"with the old authority alone are {', '.join(behind[:SHOWN])}{more}: wait until they renewed or "
+            "enrolled, revoke them, or lock them out by --leave"
         )
-    if code := rotate_broker(home, file, say):
+    if code := rotate_broker(home, file, say, ahead=True):
         return code
     succession.stand_alone(home.pki)
     if not _hand_over(home, file, say):
@@ -100,13 +109,13 @@ def finish_ca(home: Home, file: BrokerFile, say: Say, *, leave: bool) -> ExitCod
 def _hand_over(home: Home, file: BrokerFile, say: Say) -> bool:
     """Give broker and bundles the roots and lists of now; whether the broker reads them."""
     authority = home.authority()
-    roots, lists = authority.roots, authority.crl()
-    trusting = [*file.files("cafile"), home.broker / "ca.crt", *home.devices.glob(f"*/{CA}")]
-    for path, content in (
-        *((path, roots) for path in dict.fromkeys(trusting)),
-        *((path, lists) for path in dict.fromkeys([*file.files("crlfile"), home.broker / "crl.pem"])),
-    ):
-        replace_file(path, content, MODE)
+    trusting = dict.fromkeys([*file.files("cafile"), home.broker / "ca.crt", *home.devices.glob(f"*/{CA}")])
+    revoking = dict.fromkeys([*file.files("crlfile"), home.broker / "crl.pem"])
+    for path in trusting:
+        replace_file(path, authority.roots, OPEN_MODE)
+    with authority.listed(*revoking) as lists:
+        for path in revoking:
+            replace_file(path, lists, OPEN_MODE)
     say("files", f"{len(trusting)} files of roots are written, and the lists of revoked certificates")
     try:
         say("broker", f"process {file.reload()} reads them again")

@@ -7,12 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from host.errors import ConfigError, MidgeError
-from host.files import write_atomic
+from host.files import SECRET_MODE, replace_file
 
 MAX_FILE_BYTES = 1 << 20
 PROGRAM = "mosquitto"
 LOOPBACK = "127.0.0.1"
-ACCOUNTS_MODE = 0o600
 
 
 @dataclass
@@ -86,7 +85,7 @@ class BrokerFile:
         """Put a file of accounts where this broker has one of that name; raises OSError."""
         for path in self.files("password_file"):
             if path.name == source.name and not _same(path, source):
-                replace_file(path, source.read_bytes(), ACCOUNTS_MODE)
+                replace_file(path, source.read_bytes(), SECRET_MODE)
 
     def reload(self) -> int:
         """Have the broker read lists and certificates again (SIGHUP); its process id.
@@ -96,7 +95,8 @@ class BrokerFile:
         processes = _processes(self.path)
         if not processes:
             raise MidgeError(
-                f"no mosquitto runs with -c {self.path}: start it, or name its settings by --broker-config"
+                f"no mosquitto runs with -c {self.path}: start it, or name its settings by --broker-config; "
+                "those of an installed broker are /etc/midge/broker/mosquitto.conf"
             )
         for process in processes:
             try:
@@ -108,13 +108,6 @@ class BrokerFile:
             except ProcessLookupError:
                 raise MidgeError(f"mosquitto (process {process}) ended just now: try again") from None
         return processes[0]
-
-
-def replace_file(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in the place of another, for the same owner; raises OSError."""
-    before = path.stat()
-    write_atomic(path, content, mode=mode)
-    os.chown(path, before.st_uid, before.st_gid)
 
 
 def _listener(value: str, path: Path) -> Listener:

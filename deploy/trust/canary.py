@@ -12,7 +12,7 @@ from broker.probe import probe
 from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.pki.authority import Authority
-from host.certificates import new_key, private_key
+from host.certificates import new_key, private_key, serial
 from host.exits import ExitCode
 
 REVOKED = re.compile(r"ALERT_CERTIFICATE_REVOKED|certificate revoked", re.IGNORECASE)
@@ -26,6 +26,7 @@ class Canary:
     """A certificate in a device's name, and how it is shown to the broker."""
 
     name: str
+    serial: str
     settings: BrokerSettings
 
     def refused(self, within_s: float) -> tuple[bool, str]:
@@ -49,4 +50,5 @@ def canary(authority: Authority, name: str, role: Role, url: str) -> Iterator[Ca
         trusted, shown, secret = (Path(folder) / name for name in ("ca.crt", "device.crt", "device.key"))
         for path, content in ((trusted, authority.roots), (shown, chain), (secret, key)):
             path.write_bytes(content)
-        yield Canary(name, BrokerSettings(url=url, ca_file=trusted, certificate_file=shown, key_file=secret))
+        settings = BrokerSettings(url=url, ca_file=trusted, certificate_file=shown, key_file=secret)
+        yield Canary(name, serial(chain), settings)

@@ -22,6 +22,8 @@ class DeviceRow(BaseModel):
     certificate_until: datetime | None = None
     revoked: datetime | None = None
     """When its newest certificate was revoked; None while that one is good, unless it expired."""
+    left_behind: bool = False
+    """Its newest certificate is of an authority that nobody trusts any more."""
     token_until: datetime | None = None
     """Until when its token that nobody used yet is good."""
     certificates: int = 0
@@ -32,18 +34,22 @@ class DeviceRow(BaseModel):
 
 
 def device_rows(
-    issued: list[Issued], documents: Mapping[str, DeviceDocument], tokens: Mapping[str, datetime]
+    issued: list[Issued],
+    documents: Mapping[str, DeviceDocument],
+    tokens: Mapping[str, datetime],
+    sole_issuer: str | None = None,
 ) -> list[DeviceRow]:
     """A row for each device that ever had a certificate, has a token, or is known on the broker, by name.
 
-    `tokens` says until when a device's is good.
+    `tokens` says until when a device's is good, `sole_issuer` who alone is trusted to issue certificates:
+    None while an authority gives way to another.
     """
     certificates: dict[str, list[Issued]] = {}
     for row in issued:
         if row.role == Role.DEVICE:
             certificates.setdefault(row.name, []).append(row)
     names = sorted(certificates.keys() | documents.keys() | tokens.keys())
-    rows = (_row(name, certificates.get(name, []), documents.get(name)) for name in names)
+    rows = (_row(name, certificates.get(name, []), documents.get(name), sole_issuer) for name in names)
     return [row.model_copy(update={"token_until": tokens.get(row.device)}) for row in rows]
 
 
@@ -73,14 +79,18 @@ def shown_devices(settings: BrokerSettings) -> dict[str, DeviceDocument] | None:
     return documents
 
 
-def _row(name: str, certificates: list[Issued], shown: DeviceDocument | None) -> DeviceRow:
+def _row(
+    name: str, certificates: list[Issued], shown: DeviceDocument | None, sole_issuer: str | None
+) -> DeviceRow:
     good = [row for row in certificates if row.revoked_at is None]
-    newest = max(good or certificates, key=lambda row: row.not_after, default=None)
+    # A renewal may end before the bundle's: what counts is what the device shows.
+    newest = max(good or certificates, key=lambda row: row.issued_at, default=None)
     heard = shown.heard_at_unix_s if shown is not None else None
     return DeviceRow(
         device=name,
         certificate_until=newest.not_after if newest else None,
         revoked=newest.revoked_at if newest else None,
+        left_behind=newest is not None and bool(newest.issuer) and sole_issuer not in {None, newest.issuer},
         certificates=len(certificates),
         state=shown.state if shown else "",
         tags=shown.tags if shown else (),

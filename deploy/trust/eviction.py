@@ -6,7 +6,6 @@ for as long as this takes, with a password that nobody keeps.
 https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html, 3.1.4
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -96,19 +95,11 @@ def evicted(broker: BrokerFile, device: str) -> Iterator[Eviction]:
         )
         eviction = Eviction(settings, device)
         try:
-            _update(accounts, device, password)
+            update_accounts(accounts, {device: password})
             broker.reload()
             eviction.begin()
             yield eviction
         finally:
             eviction.end()
-            _update(accounts, device, None)
+            update_accounts(accounts, {device: None})
             broker.reload()
-
-
-def _update(accounts: Path, device: str, password: str | None) -> None:
-    """Change the file, and leave it to whom it belongs: the broker reads it again as its own user."""
-    before = accounts.stat()
-    update_accounts(accounts, {device: password})
-    if (after := accounts.stat()).st_uid != before.st_uid or after.st_gid != before.st_gid:
-        os.chown(accounts, before.st_uid, before.st_gid)

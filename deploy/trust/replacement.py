@@ -1,9 +1,7 @@
 """A device that broke, replaced under its id: another key and certificate in an otherwise equal bundle."""
 
 import re
-import shutil
 from pathlib import Path
-from tempfile import mkdtemp
 
 from broker.messages import Verb
 from broker.settings import BrokerSettings
@@ -14,7 +12,7 @@ from deploy.home.home import Home
 from deploy.pki.authority import Authority
 from host.certificates import new_key, request
 from host.errors import ConfigError
-from host.files import sync_folder, write_atomic, write_secret
+from host.files import write_atomic
 
 ASKED_S = 10.0
 PINNED = re.compile(r"^#?aggregator_key = .*$", re.MULTILINE)
@@ -35,18 +33,17 @@ def check_bundle(home: Home, device: str) -> None:
 
 
 def renew_bundle(home: Home, authority: Authority, device: str) -> Path:
-    """Give a bundle a new key and certificate; its settings stay, but for the aggregator's key of today."""
+    """Give a bundle a new key and certificate; its settings stay, but for the aggregator's key of today.
+
+    What a power cut or a full disk leaves is made whole when this is done again.
+    """
     bundle, key = home.devices / device, new_key()
     settings = PINNED.sub(f'aggregator_key = "{home.aggregator_key()}"', (bundle / AGENT).read_text())
     certificate = authority.sign(device, Role.DEVICE, request(key, device))
-    fresh = Path(mkdtemp(prefix=f".{device}.", dir=home.devices))
-    write_secret(fresh / KEY, key)
-    write_atomic(fresh / CERTIFICATE, certificate)
-    write_atomic(fresh / CA, home.roots())
-    write_atomic(fresh / AGENT, settings.encode())
-    shutil.rmtree(bundle)
-    fresh.rename(bundle)
-    sync_folder(home.devices)
+    write_atomic(bundle / AGENT, settings.encode())
+    write_atomic(bundle / CA, home.roots())
+    write_atomic(bundle / KEY, key, mode=0o600)
+    write_atomic(bundle / CERTIFICATE, certificate)
     return bundle
 
 

@@ -7,7 +7,8 @@ from broker.messages import Verb
 from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.command.control import CredentialsError, UnansweredError, ask, new_request
-from deploy.pki.authority import Authority
+from deploy.pki.authority import BROKER, Authority
+from deploy.pki.register import Issued
 from deploy.trust.brokerfile import BrokerFile
 from deploy.trust.canary import Canary, canary
 from deploy.trust.eviction import evicted
@@ -52,11 +53,12 @@ class Revocation:
     def _cut_off(self, device: str, watch_s: float) -> ExitCode:
         role = self._role_of(device)
         if self.own is None:
-            self._enter(device)
+            self._enter(device, self.authority.revoke(device))
             self.say("broker", "is not ours: whoever runs it has to refuse the certificate, or the account")
             return ExitCode.OK
         with canary(self.authority, device, role, self.own.url) as bird:
-            self._enter(device)
+            revoked = self.authority.revoke(device)
+            self._enter(device, [row for row in revoked if row.serial != bird.serial])
             try:
                 self._hand_over()
             except (MidgeError, OSError) as error:
@@ -74,10 +76,11 @@ class Revocation:
         rows = self.authority.register.of(device)
         if not rows:
             raise DataError(f"no certificate was ever issued to {device!r}: midge devices lists who has one")
+        if rows[-1].role == BROKER:
+            raise DataError("the broker has no place to be put out of: midge rotate broker")
         return Role(rows[-1].role)
 
-    def _enter(self, device: str) -> None:
-        revoked = self.authority.revoke(device)
+    def _enter(self, device: str, revoked: list[Issued]) -> None:
         serials = ", ".join(row.serial[:8] for row in revoked) or "none that was not revoked before"
         self.say("register", f"certificates of {device} revoked: {serials}")
 
@@ -86,10 +89,10 @@ class Revocation:
         lists = self.own.file.files("crlfile")
         if not lists:
             raise MidgeError(f"{self.own.file.path} names no crlfile: add one to the listener for devices")
-        content = self.authority.crl()
-        for path in lists:
-            write_atomic(path, content, mode=CRL_MODE)
-            self.say("list", f"{path} is written")
+        with self.authority.listed(*lists) as content:
+            for path in lists:
+                write_atomic(path, content, mode=CRL_MODE)
+                self.say("list", f"{path} is written")
         self.say("broker", f"process {self.own.file.reload()} reads it again")
 
     def _heeded(self, bird: Canary) -> ExitCode:

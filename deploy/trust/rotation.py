@@ -11,22 +11,23 @@ from broker.signing import CHAIN_SUFFIX, succeed
 from broker.topics import ROUND, Role
 from deploy.home.create import LOCAL_HOSTS
 from deploy.home.home import Home
-from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener, replace_file
+from deploy.trust.brokerfile import LOOPBACK, BrokerFile, Listener
 from host.certificates import new_key, not_after, private_key, serial
 from host.errors import ConfigError, MidgeError
 from host.exits import ExitCode
+from host.files import OPEN_MODE, SECRET_MODE, replace_file, write_atomic
 
 SEEN_S = 10.0
 PAUSE_S = 0.1
 CONNECT_S = 5.0
-CERTIFICATE_MODE, KEY_MODE = 0o644, 0o600
 
 Say = Callable[[str, str], None]
 
 
-def rotate_broker(home: Home, file: BrokerFile, say: Say) -> ExitCode:
+def rotate_broker(home: Home, file: BrokerFile, say: Say, *, ahead: bool = False) -> ExitCode:
     """Give the broker another key and certificate of the same authority; connections stay.
 
+    While authorities change, of the older one, or with `ahead` of the newer one, which not all may trust yet.
     Raises ConfigError where the broker's listeners have no certificate, or not one for all, and OSError.
     """
     certificates, keys = file.files("certfile"), file.files("keyfile")
@@ -37,13 +38,13 @@ def rotate_broker(home: Home, file: BrokerFile, say: Say) -> ExitCode:
         )
     key = new_key()
     names = tuple(dict.fromkeys((*home.federation.hosts, *LOCAL_HOSTS)))
-    chain = home.authority().issue_server(names, private_key(key).public_key())
+    chain = home.authority().issue_server(names, private_key(key).public_key(), ahead=ahead)
     # A broker that starts between the two does not find them to fit, and is started again. What the home has,
     # the next installation puts in place.
     for path in {keys[0], home.broker / "broker.key"}:
-        replace_file(path, key, KEY_MODE)
+        replace_file(path, key, SECRET_MODE)
     for path in {certificates[0], home.broker / "broker.crt"}:
-        replace_file(path, chain, CERTIFICATE_MODE)
+        replace_file(path, chain, OPEN_MODE)
     say("certificate", f"{certificates[0]} is written, valid until {not_after(chain):%Y-%m-%d}")
     try:
         say("broker", f"process {file.reload()} reads it again")
@@ -61,9 +62,10 @@ def rotate_signing(home: Home, key_file: Path) -> tuple[str, str]:
     before, after = succeed(key_file, home.topics.topic(ROUND))
     copy = home.of(Role.AGGREGATOR) / SIGNING_KEY
     if copy.exists() and not copy.samefile(key_file):
-        chain = key_file.with_suffix(CHAIN_SUFFIX)
-        replace_file(copy.with_suffix(CHAIN_SUFFIX), chain.read_bytes(), KEY_MODE)
-        replace_file(copy, key_file.read_bytes(), KEY_MODE)
+        chain = copy.with_suffix(CHAIN_SUFFIX)
+        # Before the first rotation there is none.
+        write_atomic(chain, key_file.with_suffix(CHAIN_SUFFIX).read_bytes(), mode=OPEN_MODE)
+        replace_file(copy, key_file.read_bytes(), SECRET_MODE)
     return before, after
 
 

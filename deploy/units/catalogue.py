@@ -40,7 +40,11 @@ SERVICES = {
         ),
         Service("registrar", "/etc/midge/registrar", "/opt/midge-registrar", "midge", "[operator]"),
         Service(
-            "broker", "/etc/midge/broker", packages="mosquitto", needed="/etc/midge/broker/mosquitto.conf"
+            # procps has the kill of its unit's ExecReload, which smaller systems lack.
+            "broker",
+            "/etc/midge/broker",
+            packages="mosquitto procps",
+            needed="/etc/midge/broker/mosquitto.conf",
         ),
     )
 }

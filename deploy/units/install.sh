@@ -26,6 +26,8 @@ done
 units=$root/etc/systemd/system
 state=$root/var/lib/midge-$name
 needed=${needed:-$settings/$name.toml}
+# Files were changed, and systemd was not told yet: what was cut short has to go on with it. A boot tells it anyway.
+unfinished=/run/midge-$name.unfinished
 
 fail() {
     echo "install.sh: $*" >&2
@@ -36,12 +38,14 @@ fail() {
 act() {
     echo "  $*"
     changed=yes
-    [ -n "$dry" ] || "$@"
+    [ -z "$dry" ] || return 0
+    [ -n "$root" ] || : >"$unfinished"
+    "$@"
 }
 
 # put SOURCE TARGET MODE: have TARGET be a copy of SOURCE, whole or not at all.
 put() {
-    cmp -s "$1" "$2" && return
+    cmp -s "$1" "$2" && [ "$(stat -c %a "$2")" = "$3" ] && return
     [ -d "$(dirname "$2")" ] || act mkdir -p "$(dirname "$2")"
     case $2 in
     # Somebody may have mended the old one by hand.
@@ -51,8 +55,12 @@ put() {
     case $name:${2##*/} in
     broker:mosquitto.conf | broker:"$unit") restart=yes ;;
     esac
-    act install -m "$3" "$1" "$2.new"
-    act mv "$2.new" "$2"
+    echo "  write $2 (mode $3)"
+    changed=yes
+    [ -z "$dry" ] || return 0
+    mkdir -p "$(dirname "$2")"
+    install -m "$3" "$1" "$2.new"
+    mv "$2.new" "$2"
 }
 
 # systemd NAME ARGUMENT...: have the running systemd do something, if it is this machine that we install on.
@@ -66,6 +74,7 @@ need_packages() {
     for package in "$@"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' && continue
         [ -z "$offline" ] || fail "the Debian package $package is missing, and --offline forbids to fetch it"
+        act apt-get update -qq || echo "  going on with what is known of packages"
         act env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$package"
     done
 }
@@ -76,23 +85,24 @@ find_pip() {
         "$($python -c 'import ensurepip, pathlib; print(pathlib.Path(ensurepip.__file__).parent)' 2>/dev/null)"/_bundled/pip-*.whl; do
         [ ! -e "$pip" ] || return 0
     done
-    need_packages python3-venv
-    [ -n "$root$dry" ] || find_pip
+    return 1
 }
 
 install_program() {
+    # What it judges may be taken away here, or what is put in place here by it.
+    [ ! -e "$root$folder/trial" ] || fail "midge-versions judges another version at this moment: try again in some minutes"
     at=$root$folder/versions/$version
     if [ ! -e "$at/.complete" ]; then
         $python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "needs Python 3.11 or newer"
-        find_pip
+        find_pip || need_packages python3-venv
+        find_pip || [ -n "$dry" ] || fail "there is no pip: neither its wheel in $here/wheels nor what python3-venv has"
         act rm -rf "$at"
         act mkdir -p "$root$folder/versions"
         act $python -m venv --without-pip "$at"
-        from=''
-        [ -z "$offline" ] || from="--no-index --find-links $here/wheels"
-        # shellcheck disable=SC2086  words
+        set --
+        [ -z "$offline" ] || set -- --no-index --find-links "$here/wheels"
         act env PYTHONPATH="$pip" "$at/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-            --root-user-action=ignore $from "$(ls "$here"/wheels/midge-*.whl)$extras"
+            --root-user-action=ignore "$@" "$(ls "$here"/wheels/midge-*.whl)$extras"
         # After a power cut, a version without this mark is made again.
         act sync
         act touch "$at/.complete"
@@ -104,10 +114,16 @@ install_program() {
         forget_versions "$version" "${previous#versions/}"
     fi
     link=$root/usr/local/bin/$command
-    if [ "$(readlink "$link" || true)" != "$folder/current/bin/$command" ]; then
+    if [ -e "$link" ] && [ ! -L "$link" ]; then
+        echo "  left alone: $link, which is no link of ours"
+    elif ! is_ours "$link"; then
         act mkdir -p "$root/usr/local/bin"
         act ln -sfn "$folder/current/bin/$command" "$link"
     fi
+}
+
+is_ours() {
+    [ "$(readlink "$1" || true)" = "$folder/current/bin/$command" ]
 }
 
 # forget_versions KEEP KEEP: one to go back to is enough.
@@ -125,29 +141,40 @@ install_files() {
     (cd "$here/files" && find . -type f | sed 's|^\./||') | sort >"$here/listed"
     while read -r file; do
         mode=644
+        # Mosquitto reads its own itself: they are its group's, below.
+        [ "$name" != broker ] || mode=640
         # As `midge init` and `midge enroll` name them; systemd hands them to the service.
         case ${file##*/} in
-        *.key | password | token) mode=600 ;;
+        *.key | password | token) [ "$name" = broker ] || mode=600 ;;
         esac
         case $file in
         signing.key) install_signing_key ;;
+        signing.chain) ;;
         *) put "$here/files/$file" "$root$settings/$file" "$mode" ;;
         esac
     done <"$here/listed"
     [ "$name" != broker ] || own_broker_files
 }
 
-# The aggregator keeps it in its state, and may have got another one since.
+# The aggregator keeps it in its state, and may have got another one since. What vouches for it comes first: there is
+# no second time for that.
 install_signing_key() {
     [ ! -e "$state/signing.key" ] || return 0
     [ -d "$state/" ] || act mkdir -m 700 -p "$state"
-    act install -m 600 "$here/files/signing.key" "$state/signing.key"
-    [ -n "$root$dry" ] || act chown --reference="$state/" "$state/signing.key"
+    for file in signing.chain signing.key; do
+        [ -e "$here/files/$file" ] || continue
+        act install -m 600 "$here/files/$file" "$state/$file.new"
+        [ -n "$root$dry" ] || act chown --reference="$state/" "$state/$file.new"
+        act sync "$state/$file.new"
+        act mv "$state/$file.new" "$state/$file"
+    done
 }
 
 # Mosquitto reads them itself, and again when it is told to.
 own_broker_files() {
-    [ -z "$root" ] && [ -n "$changed" ] || return 0
+    [ -z "$root" ] || return 0
+    open=$(find "$settings" \( ! -group mosquitto -o -perm /o=rwx \) -print -quit 2>/dev/null) || true
+    [ -n "$changed$open" ] || return 0
     act chgrp -R mosquitto "$settings"
     act chmod -R u=rwX,g=rX,o= "$settings"
 }
@@ -178,6 +205,7 @@ start() {
 }
 
 install_all() {
+    [ -n "$root" ] || [ ! -e "$unfinished" ] || changed=yes restart=yes
     # shellcheck disable=SC2086  words
     need_packages $packages
     if [ "$name" = broker ] && [ -z "$root" ] && systemctl -q is-enabled mosquitto.service 2>/dev/null; then
@@ -201,8 +229,9 @@ uninstall_all() {
     fi
     if [ -n "$folder" ]; then
         [ ! -e "$root$folder" ] || act rm -rf "$root$folder"
-        [ ! -L "$root/usr/local/bin/$command" ] || act rm "$root/usr/local/bin/$command"
+        ! is_ours "$root/usr/local/bin/$command" || act rm "$root/usr/local/bin/$command"
     fi
+    [ "$name" != agent ] || uninstall_versions
     if [ -z "$purge" ]; then
         for kept in "$root$settings" "$state"; do
             [ ! -e "$kept" ] || echo "  kept: $kept (--purge removes it)"
@@ -215,11 +244,21 @@ uninstall_all() {
     done
 }
 
+# What judges versions, on a device that came from a card.
+uninstall_versions() {
+    for gone in "$units/midge-versions.service" "$units/multi-user.target.wants/midge-versions.service" \
+        "$root/usr/local/sbin/midge-versions"; do
+        [ ! -e "$gone" ] && [ ! -L "$gone" ] || act rm "$gone"
+    done
+}
+
 # The agent's lie beside the folders of the other services.
 purge_settings() {
     if [ "$name" = agent ]; then
-        for file in agent.toml ca.crt device.crt device.key token password; do
-            [ ! -e "$root$settings/$file" ] || act rm -f "$root$settings/$file" "$root$settings/$file.old"
+        for file in agent.toml ca.crt device.crt device.key token password .bundle; do
+            for gone in "$root$settings/$file" "$root$settings/$file.old" "$root$settings/$file.new"; do
+                [ ! -e "$gone" ] || act rm "$gone"
+            done
         done
     elif [ -e "$root$settings" ]; then
         act rm -rf "$root$settings"
@@ -232,3 +271,4 @@ install) install_all ;;
 uninstall) uninstall_all ;;
 *) fail "first word: install or uninstall" ;;
 esac
+[ -n "$dry$root" ] || rm -f "$unfinished"

@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from broker.signing import CHAIN_SUFFIX
+from deploy.card.wheelhouse import read_wheelhouse
 from deploy.package.wheel import write_wheel
 from deploy.units.catalogue import BACKOFF, INSTALLER, RESOURCES, Service, unit_text
 from host.errors import ConfigError
 from host.files import file_digest
 
 HOME = "home.conf"
-WHEELHOUSE_VERSION = "VERSION"
 MAX_FILES, MAX_FILE_BYTES = 256, 8 << 20
 # What a service is given; all else in a folder is its state, or somebody's notes.
-SETTINGS = (".toml", ".py", ".task", ".crt", ".pem", ".key")
+SETTINGS = (".toml", ".py", ".task", ".crt", ".pem", ".key", CHAIN_SUFFIX)
 SECRETS = ("password", "token")
 
 
@@ -74,12 +75,9 @@ def _add_wheels(folder: Path, wheelhouse: Path | None) -> str:
     if wheelhouse is None:
         wheel = write_wheel(folder)
         return f"{version('midge')}-{file_digest(wheel)[:8]}"
-    try:
-        name = (wheelhouse / WHEELHOUSE_VERSION).read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"{wheelhouse} is no wheelhouse: {error.strerror}: {error.filename}") from None
-    for wheel in sorted(wheelhouse.glob("*.whl")):
-        shutil.copy(wheel, folder)
+    house = read_wheelhouse(wheelhouse)
+    for file in house.files:
+        shutil.copy(file, folder)
     if not any(folder.glob("midge-*.whl")):
         raise ConfigError(f"{wheelhouse} has no wheel of midge: make it anew")
-    return name
+    return house.version

@@ -14,7 +14,15 @@ from deploy.units.catalogue import INSTALLER
 from host.errors import ChildError, ConfigError
 
 TRANSFER_S = 1800
-UNPACK = 'umask 077; d=$(mktemp -d "${TMPDIR:-/tmp}/midge.XXXXXX") && tar -xzC "$d" && echo "$d"'
+# What arrives in part may have a key in it already.
+UNPACK = """\
+umask 077
+d=$(mktemp -d "${TMPDIR:-/tmp}/midge.XXXXXX") || exit
+tar -xzC "$d" && echo "$d" && exit
+rm -rf "$d"
+exit 1
+"""
+SSH_FAILED = 255
 FOLDER = re.compile(r"^/[\w./-]+$")
 HOST = re.compile(r"^[\w.@:\[\]%-]+$")
 
@@ -36,7 +44,8 @@ def carry_out(payload: Path, place: Place, verb: str, options: Sequence[str]) ->
     """Install or uninstall what is in the payload's folder; raises ChildError when that fails."""
     asked = [verb, *([] if place.root is None else ["--root", str(place.root)]), *options]
     if place.host is None:
-        _run(["sh", str(payload / INSTALLER), *asked], "the installer")
+        here = ["sh", str(payload / INSTALLER), *asked]
+        _expect(subprocess.run(here, check=False).returncode, "the installer")  # noqa: S603 - our own script
         return
     there = _send(payload, place)
     script = f"sh {there}/{INSTALLER} {shlex.join(asked)}"
@@ -45,7 +54,13 @@ def carry_out(payload: Path, place: Place, verb: str, options: Sequence[str]) ->
     command = f"trap 'rm -rf {there}' EXIT HUP INT TERM; {as_root}"
     # sudo may ask for a password, where somebody is there to give it.
     terminal = ["-t"] if sys.stdin.isatty() else []
-    _run([*place.ssh, *terminal, place.host, command], f"the installer on {place.host}")
+    status = subprocess.run([*place.ssh, *terminal, place.host, command], check=False).returncode  # noqa: S603
+    if status == SSH_FAILED:
+        raise ChildError(
+            f"{place.host} cannot be reached any more: run this again, and then remove {there} there, "
+            "if it is left: it may hold keys"
+        )
+    _expect(status, f"the installer on {place.host}")
 
 
 def _with_rights(script: str) -> str:
@@ -73,7 +88,6 @@ def _send(payload: Path, place: Place) -> str:
     return folder
 
 
-def _run(command: Sequence[str], what: str) -> None:
-    status = subprocess.run(command, check=False).returncode  # noqa: S603 - our own script
+def _expect(status: int, what: str) -> None:
     if status:
         raise ChildError(f"{what} failed with status {status}; mend what it says, and run this again")

@@ -26,6 +26,14 @@ def test_only_its_owner_reads_the_file(tmp_path: Path) -> None:
     assert (tmp_path / "accounts").stat().st_mode & 0o777 == 0o600
 
 
+def test_who_reads_the_file_still_does_after_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "accounts"
+    path.touch()
+    path.chmod(0o644)
+    update_accounts(path, {"anna": "a"})
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_password_is_kept_as_a_hash_with_a_salt(tmp_path: Path) -> None:
     password = new_password()
     for name in ("one", "two"):

@@ -25,7 +25,12 @@ exec "$@"
 
 
 def find_sshd() -> Path | None:
-    """Installed, or unpacked by sshd.sh."""
+    """Installed, or unpacked by sshd.sh; None too where there is no client, or root has no namespaces."""
+    if not (shutil.which("ssh") and shutil.which("ssh-keygen")):
+        return None
+    own_mounts = ["unshare", "--mount", "true"]
+    if os.geteuid() == 0 and subprocess.run(own_mounts, capture_output=True, check=False).returncode:
+        return None
     found = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
     return Path(found) if found else UNPACKED if UNPACKED.exists() else None
 
@@ -49,6 +54,10 @@ class Sshd:
             f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nPasswordAuthentication no\n"
             "PermitRootLogin prohibit-password\n"
         )
+        # Where an unpacked one is not installed: its own programs, from 9.8 on.
+        for setting, name in (("SshdSessionPath", "sshd-session"), ("SshdAuthPath", "sshd-auth")):
+            if (program := UNPACKED.parents[1] / "lib/openssh" / name).exists():
+                server += f"{setting} {program}\n"
         (folder / "server").write_text(server)
         client = (
             f"Host *\nHostname 127.0.0.1\nPort {self._port}\nIdentityFile {folder}/user\nIdentitiesOnly yes\n"
@@ -63,8 +72,10 @@ class Sshd:
         command = [str(sshd), "-D", "-e", "-f", str(self._folder / "server")]
         if os.geteuid() == 0:
             command = ["unshare", "--mount", "sh", "-c", AS_ROOT, str(self._folder), *command]
+        libraries = [str(path) for path in UNPACKED.parents[2].glob("**/*-linux-gnu") if path.is_dir()]
+        environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)} if sshd == UNPACKED else None
         self._log = (self._folder / "log").open("wb")
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=self._log)
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=self._log)
         deadline = time.monotonic() + START_S
         while b"listening on" not in (log := (self._folder / "log").read_bytes()):
             assert self._process.poll() is None, log

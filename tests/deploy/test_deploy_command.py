@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from broker.messages import Reply, RunSummary
 from broker.mosquitto import Mosquitto
 from deploy.command import remote
-from deploy.command.app import run
+from deploy.command.app import PANELS, VERBS, app, run
 from deploy.command.options import OperatorSettings
 from deploy.command.remote import parse_changes
 from host.errors import ConfigError
@@ -60,6 +61,21 @@ def test_without_a_broker_it_says_how_to_name_one(
     assert capsys.readouterr().err.startswith("midge: which broker? give --broker")
 
 
+def test_in_a_home_nobody_has_to_say_where_the_broker_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "operator").mkdir()
+    (tmp_path / "operator/operator.toml").write_text(
+        'timeout_s = 0.2\n[broker]\nurl = "mqtt://127.0.0.1:1"\nusername = "operator"\n'
+    )
+    monkeypatch.setenv("MIDGE_HOME", str(tmp_path))
+    assert midge(monkeypatch, "stop") == 69
+    monkeypatch.delenv("MIDGE_HOME")
+    monkeypatch.chdir(tmp_path)
+    assert midge(monkeypatch, "stop") == 69
+    assert capsys.readouterr().err.count("no answer within 0.2 s from mqtt://127.0.0.1:1") == 2
+
+
 def test_a_bad_option_is_named_as_it_was_given(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +91,41 @@ def test_an_unreachable_broker_is_exit_69(
     error = capsys.readouterr().err
     assert "no answer within 0.3 s from mqtt://127.0.0.1:1" in error
     assert error.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_used_is_a_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert midge(monkeypatch, "init", str(tmp_path / "file/home"), "--host", "here") == 1
+    assert capsys.readouterr().err == f"midge: {tmp_path}/file/home: Not a directory\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (["acl", "--federation", "A/B"], 78, "federation"),
+        (["acl", "--mosquitto", "--account", "Ann=operator"], 78, "--account: user name 'Ann'"),
+        (["acl", "--mosquitto", "--account", "x=enrolment"], 78, "write NAME=ROLE"),
+        (["registrar", "--config", "x", "--log-level", "loud"], 2, "loud"),
+        (["install", "agent", "--ssh", "ssh 'pi"], 78, "--ssh ssh 'pi"),
+        (["install", "agent", "--ssh", ""], 78, "name a command"),
+        (["purge", "--monitor", "nobody.toml"], 69, "cannot be reached"),
+    ],
+    ids=["federation", "account", "enrolment", "level", "quotes", "no-ssh", "unreachable"],
+)
+def test_what_cannot_be_is_a_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    status: int,
+    why: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nobody.toml").write_text('[broker]\nurl = "mqtt://127.0.0.1:1"\n')
+    assert midge(monkeypatch, *arguments) == status
+    assert why in capsys.readouterr().err
 
 
 def test_refused_credentials_are_exit_77(
@@ -110,11 +161,19 @@ def test_settings_come_from_file_environment_and_options_in_this_order(
     assert operator.broker.username == "eve"
 
 
+def test_help_shows_every_verb_in_a_panel_of_its_kind() -> None:
+    told = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
+    places = [told.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
+    assert [verb for verb in VERBS if f"│ {verb} " not in told] == []
+    assert "─ Commands ─" not in told
+
+
 def test_runs_are_a_table_or_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = RunSummary(
-        run="digits-1",
+        run="a-name-of-20-letters-1a2b3c4d",
         task="digits",
         state="finished",
         rounds=20,
@@ -124,10 +183,10 @@ def test_runs_are_a_table_or_json(
     )
     reply = Reply(id="0" * 16, ok=True, text="", runs=(summary,))
     monkeypatch.setattr(remote, "_ask", lambda *_, **__: reply)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     assert midge(monkeypatch, "runs", "--broker", "mqtt://there") == 0
     shown = capsys.readouterr().out
-    assert "digits-1" in shown
+    assert f"│ {summary.run} │" in shown
     assert "20/20" in shown
     assert "loss 0.25" in shown
     assert midge(monkeypatch, "runs", "--broker", "mqtt://there", "--json") == 0

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from broker.mosquitto import Mosquitto
-from broker.topics import Topics
+from broker.topics import Role, Topics
 from deploy.foreign.doctor import examine
 from deploy.foreign.finding import Check, Finding, Verdict
-from deploy.foreign.patients import Patient
+from deploy.foreign.patients import Files, Patient, read_patients
 from deploy.foreign.purge import find_retained
+from deploy.home.bundle import agent_settings, enrol_by_token
+from host.errors import ConfigError
+from tests.deploy.home.federation import enrolled, make_home, reload, running
 from tests.deploy.lacking import USERS, lacking
 
 NOW = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
@@ -125,3 +128,33 @@ def test_nothing_of_the_trial_stays_on_the_broker(mosquitto: Mosquitto) -> None:
 
     list(examine(patients(mosquitto), CHUNK, NOW))
     assert find_retained(patients(mosquitto)) == frozenset()
+
+
+def test_registrar_and_token_are_tried_on_their_listeners(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    enrol_by_token(home, home.tokens(), agent_settings(home, "pi-1", {}, by_token=True), 600)
+    files = Files(
+        registrar=home.of(Role.REGISTRAR) / "registrar.toml", enrolment=home.devices / "pi-1/agent.toml"
+    )
+    with running(home) as broker:
+        found = list(examine(read_patients(files, tmp_path), CHUNK, NOW))
+        assert wrong(found) == []
+        fine = {f.who for f in found if f.check is Check.RIGHTS and f.verdict is Verdict.OK}
+        assert fine == {Role.REGISTRAR, Role.ENROLMENT}
+        rights = home.broker / "enrolment.acl"
+        rights.write_text(rights.read_text().replace("enrol/%u/", "enrol/+/"))
+        reload(home, broker)
+        (tmp_path / "again").mkdir()
+        found = list(examine(read_patients(files, tmp_path / "again"), CHUNK, NOW))
+    assert "enrolment rights: may write midge/v1/lab/enrol/midge-doctor/request" in "".join(wrong(found))
+
+
+def test_without_a_token_it_says_what_is_missing(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    enrolled(home, "pi-1")
+    with pytest.raises(ConfigError, match="midge enroll --token"):
+        read_patients(Files(enrolment=home.devices / "pi-1/agent.toml"), tmp_path)
+    bundle = enrol_by_token(home, home.tokens(), agent_settings(home, "pi-2", {}, by_token=True), 600)
+    (bundle / "token").unlink()
+    with pytest.raises(ConfigError, match="token cannot be used"):
+        read_patients(Files(enrolment=bundle / "agent.toml"), tmp_path)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from deploy.card.cloud import Wifi
 from deploy.card.cmdline import with_instance, with_memory_limits
 from deploy.card.image import ImagePartition
 from deploy.card.partition import MountedPartition, Partition
+from deploy.home.batch import read_batch
 from tests.deploy.card_world import CMDLINE, IMAGERS, image, mounted, write_bundle, write_wheelhouse
 from tests.deploy.test_deploy_command import midge
 
@@ -109,7 +111,9 @@ def test_a_dry_run_shows_what_it_would_write_and_writes_nothing(
     arguments = [*option, "--wheelhouse", str(wheelhouse), "--bundle", str(write_bundle(tmp_path))]
     assert midge(monkeypatch, "flash", "--dry-run", *arguments) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in PAYLOAD)
+    wheels = {name for name in PAYLOAD if name.startswith("midge/wheels/")}
+    assert f"midge/wheels/: {len(wheels)} files of the wheelhouse" in said
+    assert all(name in said for name in PAYLOAD - wheels)
     assert content(partition, tmp_path / "after") == before
 
 
@@ -162,6 +166,77 @@ def test_a_list_makes_an_image_for_each_device_and_leaves_the_first_one_alone(
         assert made.read("midge/bundle/agent.toml").decode() == f'device = "{device}"\n'
         assert json.loads(made.read("meta-data"))["local-hostname"] == hostname
     assert midge(monkeypatch, "flash", *arguments) == 78
+
+
+def test_the_file_that_enrols_devices_is_also_the_list_of_cards_even_as_a_spreadsheet_writes_it(
+    monkeypatch: pytest.MonkeyPatch, wheelhouse: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "devices.csv"
+    listed.write_bytes(b"\xef\xbb\xbfid,tags,hostname,data.path\r\npi-1,north,shed,/srv/x.npz\r\n")
+    assert read_batch(listed) == {"pi-1": {"tags": ["north"], "data.path": "/srv/x.npz"}}
+    write_bundle(tmp_path / "devices", "pi-1")
+    boot = mounted(tmp_path / "bootfs")
+    many = ["--csv", str(listed), "--bundles", str(tmp_path / "devices"), "--full"]
+    assert midge(monkeypatch, "flash", "--boot", str(boot), "--wheelhouse", str(wheelhouse), *many) == 0
+    assert json.loads((boot / "meta-data").read_bytes())["local-hostname"] == "shed"
+
+
+def test_a_copy_of_an_image_is_its_owner_s_alone_and_is_gone_when_writing_it_failed(
+    monkeypatch: pytest.MonkeyPatch, wheelhouse: Path, tmp_path: Path
+) -> None:
+    source, out = image(tmp_path / "card.img", 33), tmp_path / "out"
+    arguments = ["--image", str(source), "-o", str(out), "--wheelhouse", str(wheelhouse)]
+    assert midge(monkeypatch, "flash", *arguments, "--bundle", str(write_bundle(tmp_path))) == 0
+    assert oct((out / "pi-1.img").stat().st_mode & 0o777) == "0o600"
+    ImagePartition(source).write("kernel8.img", b"\1" * (31 << 20), lambda _: None)
+    assert midge(monkeypatch, "flash", *arguments, "--bundle", str(write_bundle(tmp_path, "pi-2"))) == 1
+    assert [path.name for path in out.iterdir()] == ["pi-1.img"]
+
+
+def test_a_card_that_was_not_changed_for_the_next_one_is_not_overwritten(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wheelhouse: Path, tmp_path: Path
+) -> None:
+    boot = mounted(tmp_path / "bootfs")
+    (tmp_path / "devices.csv").write_text("id\npi-1\npi-2\n")
+    for device in ("pi-1", "pi-2"):
+        write_bundle(tmp_path / "devices", device)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\nn\n"))
+    many = ["--csv", str(tmp_path / "devices.csv"), "--bundles", str(tmp_path / "devices")]
+    assert midge(monkeypatch, "flash", "--boot", str(boot), "--wheelhouse", str(wheelhouse), *many) == 1
+    assert capsys.readouterr().err.count("still the card of pi-1") == 2
+    assert (boot / "midge/bundle/agent.toml").read_text() == 'device = "pi-1"\n'
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--hostname", "my shed"], "is no host name"),
+        (["--user", "root"], "--user root"),
+        (["--wifi", "home", "--wifi-country", "germany"], "two letters"),
+        (["--wifi", "", "--wifi-country", "de"], "1 to 32 bytes"),
+        (["--wifi", "n" * 33, "--wifi-country", "de"], "1 to 32 bytes"),
+        (["--wifi", "home", "--wifi-country", "de", "--wifi-password-file", "short"], "8 to 63"),
+        (["--wifi", "home", "--wifi-country", "de", "--wifi-password-file", "no-hex"], "64 hex digits"),
+    ],
+    ids=["hostname", "user", "country", "no-name", "long-name", "short", "no-hex"],
+)
+def test_what_a_system_would_not_take_is_refused_before_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wheelhouse: Path,
+    tmp_path: Path,
+    options: list[str],
+    why: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, password in (("good", "correct horse"), ("short", "horse"), ("no-hex", "x" * 64)):
+        (tmp_path / name).write_text(password)
+    if "--wifi" in options and "--wifi-password-file" not in options:
+        options = [*options, "--wifi-password-file", "good"]
+    boot = mounted(tmp_path / "bootfs")
+    arguments = ("--wheelhouse", str(wheelhouse), "--bundle", str(write_bundle(tmp_path)), "--full", *options)
+    assert why in refused(monkeypatch, capsys, "--boot", str(boot), *arguments)
+    assert not (boot / "midge").exists()
 
 
 def refused(
@@ -268,9 +343,9 @@ def test_a_damaged_wheelhouse_is_refused(
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("name\npi-1\n", "there is no id"),
-        ("id\n", "lists no device"),
-        ("id\npi-1\npi-1\n", "lists pi-1 twice"),
+        ("name\npi-1\n", "id among them"),
+        ("id\n", "no devices are in it"),
+        ("id\npi-1\npi-1\n", "device pi-1 is there twice"),
         ("id\n../pi-1\n", "is no device's id"),
         ("id\npi-9\n", "is no bundle"),
         ("id\nrenamed\n", "is the bundle of pi-2, not of renamed"),

@@ -1,6 +1,7 @@
 """The verbs acl, doctor and purge, as an operator gives them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from broker.acl import acl
 from broker.mosquitto import Mosquitto
 from broker.topics import TREE, Role, Topics
 from deploy.command.app import app
+from deploy.foreign.patients import Files, read_patients
 from deploy.foreign.rights import may_read, may_write, rights
 from edge_agent.store import Store
 from host.errors import ConfigError, MidgeError
@@ -48,6 +50,23 @@ def test_acl_prints_every_right_of_the_tree_in_each_form(topics: Topics) -> None
     options = ["--federation", "lab", "--mosquitto", "--account", "boss=operator"]
     told = RUNNER.invoke(app, ["acl", *options]).stdout
     assert told == acl(topics, {"boss": Role.OPERATOR})
+    told = RUNNER.invoke(app, ["acl", "--federation", "lab", "--mosquitto"]).stdout
+    assert "user registrar\n" in told
+
+
+def test_an_access_list_without_names_has_an_account_a_role(topics: Topics) -> None:
+    outcome = RUNNER.invoke(app, ["acl", "--federation", "lab", "--mosquitto"])
+    named = (Role.AGGREGATOR, Role.OPERATOR, Role.MONITOR, Role.REGISTRAR)
+    assert outcome.stdout == acl(topics, {role.value: role for role in named})
+
+
+@pytest.mark.parametrize(
+    ("account", "why"), [("Boss=operator", "user name 'Boss'"), ("e=enrolment", "NAME=ROLE")]
+)
+def test_an_account_that_the_list_cannot_have_is_told(account: str, why: str) -> None:
+    outcome = RUNNER.invoke(app, ["acl", "--mosquitto", "--account", account])
+    assert isinstance(outcome.exception, ConfigError)
+    assert why in str(outcome.exception)
 
 
 def test_acl_names_the_roles_when_one_is_unknown() -> None:
@@ -96,6 +115,17 @@ def test_files_of_two_federations_or_none_are_refused(mosquitto: Mosquitto, tmp_
     other.write_text(other.read_text().replace('"lab"', '"other"'))
     mixed = RUNNER.invoke(app, ["doctor", *options])
     assert "several brokers or federations: midge/v1/lab on" in str(mixed.exception)
+
+
+def test_a_broker_is_one_by_loopback_and_by_its_name(tmp_path: Path) -> None:
+    for role, url in {"aggregator": "mqtt://127.0.0.1:1", "operator": "mqtts://broker.example"}.items():
+        folder = 'folder = "."\n' if role == "aggregator" else ""
+        (tmp_path / f"{role}.toml").write_text(f'{folder}[broker]\nurl = "{url}"\n')
+    (tmp_path / "monitor.toml").write_text('[broker]\nurl = "mqtts://other.example"\n')
+    files = Files(tmp_path / "aggregator.toml", operator=tmp_path / "operator.toml")
+    assert [one.role for one in read_patients(files, tmp_path)] == [Role.AGGREGATOR, Role.OPERATOR]
+    with pytest.raises(ConfigError, match="several brokers"):
+        read_patients(replace(files, monitor=tmp_path / "monitor.toml"), tmp_path)
 
 
 def fill(broker: Mosquitto, topics: Topics) -> None:

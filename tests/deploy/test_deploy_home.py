@@ -34,7 +34,7 @@ def test_init_says_what_it_made_and_what_comes_next(
     folder = tmp_path / "a home"
     assert midge(monkeypatch, "init", str(folder), "--host", "broker.example") == 0
     said = capsys.readouterr().out
-    assert "made pki/root.crt\n" in said
+    assert said.startswith("made federation.toml\nmade pki/root.crt\n")
     for command in (
         f"mosquitto -c '{folder}'/broker/mosquitto.conf",
         f"midge-aggregator run --config '{folder}'/aggregator/aggregator.toml",

@@ -86,7 +86,7 @@ def test_scripts_of_packages_are_whole_and_parse(script: str) -> None:
     text = (ROOT / "deploy/package/debian" / script).read_text()
     if not text.startswith("#!/bin/sh"):
         return
-    words = {"program": "opt/midge", "revision": "1", "unit": "u", "settings": "/etc/midge", "service": "s"}
+    words = {"program": "opt/midge", "version": "1", "unit": "u", "settings": "/etc/midge", "service": "s"}
     filled = Template(text).substitute(words)
     assert subprocess.run(["/bin/sh", "-n"], input=filled, text=True, check=False).returncode == 0
 
@@ -103,7 +103,7 @@ def test_a_removed_agent_is_not_started_at_boot_even_where_systemd_did_not_run(t
     programs.mkdir()
     (programs / "systemctl").write_text(f'#!/bin/sh\nexec {shlex.join(systemctl)} "$@"\n')
     (programs / "systemctl").chmod(0o755)
-    words = {"program": tmp_path.as_posix()[1:], "revision": "none", "unit": unit}
+    words = {"program": tmp_path.as_posix()[1:], "version": "none", "unit": unit}
     prerm = Template((ROOT / "deploy/package/debian/agent.prerm").read_text()).substitute(words)
     search = {"PATH": f"{programs}:/usr/bin:/bin"}
     subprocess.run(["/bin/sh", "-s", "remove"], input=prerm, text=True, env=search, check=True)

@@ -119,3 +119,16 @@ def test_what_a_unit_starts_takes_its_arguments(name: str, tmp_path: Path) -> No
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert told.returncode == ExitCode.BAD_CONFIG
     assert "cannot be read: No such file" in told.stderr
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ["midge-first-boot.service", "midge-versions.service"])
+def test_systemd_finds_nothing_to_warn_of_in_what_a_card_brings(name: str, tmp_path: Path) -> None:
+    unit = Path(__file__).parents[2] / "deploy/card/device" / name
+    shutil.copy(unit, tmp_path)
+    # On the machine that verifies, it is not there.
+    text = (tmp_path / name).read_text().replace("/opt/midge/bin/midge-versions", "/bin/sh")
+    (tmp_path / name).write_text(text)
+    found = analyze("verify", "--man=no", tmp_path / name)
+    ours = [line for line in (found.stdout + found.stderr).splitlines() if "midge" in line]
+    assert (ours, found.returncode) == ([], 0), found.stderr

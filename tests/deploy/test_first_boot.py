@@ -13,7 +13,7 @@ from deploy.card.partition import MountedPartition
 from deploy.card.wheelhouse import read_wheelhouse
 from deploy.units.catalogue import SERVICES, unit_text
 from tests.deploy.card_world import SECRET, mounted, write_bundle, write_wheelhouse
-from tests.deploy.device_root import DeviceRoot
+from tests.deploy.device_root import NEVER, DeviceRoot
 
 VERSION = "0.1.0-1"
 GOOD, BAD = "connected, idle", "not connected, idle"
@@ -78,6 +78,19 @@ def test_a_first_boot_installs_offline_and_moves_the_secrets(device: DeviceRoot)
         assert set(key.read()) == {0}
 
 
+def steps_of(device: DeviceRoot) -> int:
+    """How many steps a first boot has; the device is as before."""
+    saved = {path: path.with_name(f"{path.name}.saved") for path in (device.root, device.boot)}
+    for path, copy in saved.items():
+        shutil.copytree(path, copy, symlinks=True)
+    assert first_boot(device).returncode == 0
+    steps = NEVER - int((device.world / "count").read_text())
+    for path, copy in saved.items():
+        shutil.rmtree(path)
+        copy.rename(path)
+    return steps
+
+
 def test_the_power_may_go_at_any_step(tmp_path: Path) -> None:
     wheelhouse = write_wheelhouse(tmp_path / "wheels", VERSION, pip=False)
     steps = 0
@@ -93,6 +106,22 @@ def test_the_power_may_go_at_any_step(tmp_path: Path) -> None:
         assert_installed(device)
         shutil.rmtree(tmp_path / str(steps))
     assert 20 < steps < 99
+
+
+@pytest.mark.parametrize(
+    "left", [("SHA256SUMS",), ("wheels", "bundle", "midge-versions")], ids=["sums", "all"]
+)
+def test_the_power_may_go_while_the_folder_is_removed(device: DeviceRoot, left: tuple[str, ...]) -> None:
+    assert first_boot(device, cut_after=steps_of(device) - 2).returncode != 0
+    assert (device.payload / "INSTALLED").exists()
+    for name in left:
+        path = device.payload / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    before = device.calls
+    ended = first_boot(device)
+    assert ended.returncode == 0, ended.stdout
+    assert not device.payload.exists()
+    assert device.calls == before
 
 
 def assert_nothing_lost(device: DeviceRoot) -> None:
@@ -188,6 +217,54 @@ def test_an_update_is_installed_beside_and_switched_to(running: DeviceRoot, whee
     assert f"{VERSION} has not reached the broker" in ended.stderr
     assert running.current() == "old"
     assert f"  {VERSION}" in running.versions("list").stdout.splitlines()
+
+
+@pytest.mark.parametrize("within", ["soon", "08", "-1"])
+def test_a_time_that_is_no_number_is_refused_before_anything_is_switched(
+    running: DeviceRoot, within: str
+) -> None:
+    assert running.versions("switch", "good", within).returncode == 2
+    assert running.current() == "old"
+    assert not (running.opt / "trial").exists()
+
+
+def test_a_switch_that_did_not_begin_is_forgotten_and_is_no_success(running: DeviceRoot) -> None:
+    (running.opt / "trial").write_text("old good 30 1\n")
+    ended = running.versions("judge")
+    assert "cut short before it began: old runs" in ended.stdout
+    assert {path.name for path in (running.opt / "versions").iterdir()} == {"old", "good", "bad"}
+    assert not (running.opt / "trial").exists()
+
+
+def test_what_a_full_disk_cut_short_does_not_stay_on_it(running: DeviceRoot, tmp_path: Path) -> None:
+    wheels = write_wheelhouse(tmp_path / "wheels", VERSION, pip=False)
+    assert running.versions("add", wheels).returncode != 0
+    assert not (running.opt / "versions" / VERSION).exists()
+
+
+@pytest.mark.parametrize("version", ["", "..", "a/b"])
+def test_a_wheelhouse_without_a_name_installs_nothing_and_removes_nothing(
+    running: DeviceRoot, tmp_path: Path, version: str
+) -> None:
+    wheels = write_wheelhouse(tmp_path / "wheels", VERSION, pip=False)
+    (wheels / "VERSION").write_text(f"{version}\n")
+    (wheels / "SHA256SUMS").unlink()
+    sums = subprocess.check_output(
+        ["/usr/bin/sha256sum", *(path.name for path in wheels.iterdir())], cwd=wheels
+    )
+    (wheels / "SHA256SUMS").write_bytes(sums)
+    ended = running.versions("add", wheels)
+    assert (ended.returncode, "names no version" in ended.stderr) == (1, True)
+    assert running.current() == "old"
+    assert (running.opt / "versions/good").exists()
+
+
+def test_a_lost_connection_leaves_no_version_unjudged(running: DeviceRoot) -> None:
+    hang_up = running.world / "bin/sleep"
+    hang_up.write_text(f"#!/bin/sh\nkill -HUP $PPID\n{hang_up.read_text()}")
+    ended = running.versions("switch", "good")
+    assert ended.returncode == 0, ended.stderr
+    assert not (running.opt / "trial").exists()
 
 
 def test_without_a_verb_it_says_how_to_use_it(running: DeviceRoot) -> None:

@@ -65,8 +65,13 @@ def test_a_damaged_token_is_told(tmp_path: Path) -> None:
         try_to_enrol(settings(tmp_path))
 
 
-def test_a_certificate_needs_no_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize("empty", [None, "\n"], ids=["no file", "empty line"])
+def test_a_certificate_needs_no_token(empty: str | None, tmp_path: Path) -> None:
     given = settings(tmp_path)
+    if empty is not None:
+        (tmp_path / "token").write_text(empty)
+    with pytest.raises(ConfigError, match="token is not there"):
+        try_to_enrol(given)
     certified(given, Token.new().id)
     try_to_enrol(given)
 
@@ -74,9 +79,11 @@ def test_a_certificate_needs_no_token(tmp_path: Path) -> None:
 def test_a_used_token_that_a_power_cut_left_is_removed(tmp_path: Path) -> None:
     given, token = settings(tmp_path), Token.new()
     certified(given, token.id)
-    (tmp_path / "token").write_text(token.text())
+    for name in ("token", "token.password"):
+        (tmp_path / name).write_text(token.text())
     try_to_enrol(given)
     assert not (tmp_path / "token").exists()
+    assert not (tmp_path / "token.password").exists()
 
 
 def test_a_token_that_gets_no_answer_does_not_hold_up_a_device_with_a_certificate(

@@ -1,5 +1,6 @@
 """What an agent makes of who certifies now, and of the roots that come with a certificate."""
 
+import time
 from pathlib import Path
 from random import SystemRandom
 
@@ -14,7 +15,7 @@ from broker.trust import Certifier, Trust, fingerprints, vouch
 from deploy.pki.authority import Authority
 from edge_agent.identity import Identity
 from edge_agent.renewing import Renewing, roots_of
-from edge_agent.schedule import Schedule
+from edge_agent.schedule import LONGEST_PAUSE_S, Schedule
 from host.certificates import new_key, request
 
 TOPICS = Topics("lab")
@@ -113,3 +114,19 @@ def test_roots_are_taken_from_the_authority_that_is_trusted_and_from_no_stranger
 def test_a_device_of_another_broker_keeps_to_its_roots(old: Authority, new: Authority) -> None:
     for trusted in (new.root, b""):
         assert roots_of(issued(vouched(old, old.root)), TOPICS, trusted) is None
+
+
+def test_who_goes_back_to_an_old_certificate_asks_again_before_that_one_ends(identity: Identity) -> None:
+    renewing, _ = waiting(identity)
+    identity.pending_key()
+    identity.adopt(b"refused")
+    identity.note(YEAR_S, time.time())
+    assert renewing.refused()
+    kept = Identity(identity._path.parent, identity._broker).record
+    assert kept.renew_unix_s is not None
+    assert kept.renew_unix_s < time.time() + 2 * LONGEST_PAUSE_S
+    identity.pending_key()
+    identity.adopt(b"refused as well")
+    identity.note(YEAR_S, time.time())
+    assert identity.go_back()
+    assert identity.record.renew_unix_s is None

@@ -4,6 +4,10 @@
 # in emulation.
 set -eu
 cd "$(dirname "$0")/../.."
+if [ "$(id -u)" -ne 0 ] || [ "$(uname -m)" != x86_64 ]; then
+    echo "this check unpacks root filesystems and emulates on x86_64: run it as root on such a machine" >&2
+    exit 1
+fi
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 architecture=$2

@@ -1,9 +1,26 @@
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from host.certificates import MAX_PEM_BYTES, certificate, new_key, private_key, request, requested_key
+from host.certificates import (
+    MAX_PEM_BYTES,
+    belongs,
+    certificate,
+    chain,
+    common_name,
+    is_issued_by,
+    new_key,
+    private_key,
+    public_key,
+    request,
+    requested_key,
+)
 from host.errors import DataError
+from tests.deploy.registrar.chains import chain_for
 
 
 def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
@@ -44,3 +61,22 @@ def test_what_is_too_long_is_not_read() -> None:
     for read in (private_key, requested_key, certificate):
         with pytest.raises(DataError, match="too long"):
             read(b"x" * (MAX_PEM_BYTES + 1))
+
+
+def test_a_damaged_certificate_is_a_fault_of_its_sender_wherever_it_is_damaged() -> None:
+    key = new_key()
+    whole = certificate(chain_for(key, "pi-1", 2_000_000_000.0)).public_bytes(Encoding.DER)
+    readers: list[Callable[[bytes], object]] = [
+        chain,
+        common_name,
+        public_key,
+        lambda pem: belongs(pem, key),
+        lambda pem: is_issued_by(pem, pem),
+    ]
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        shown = ssl.DER_cert_to_PEM_cert(bytes(damaged)).encode()
+        for read in readers:
+            with suppress(DataError):
+                read(shown)

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from host.files import READ_BLOCK_BYTES, file_digest, publish_file, sync_file, write_atomic, write_secret
+from host.files import (
+    READ_BLOCK_BYTES,
+    file_digest,
+    publish_file,
+    replace_file,
+    sync_file,
+    write_atomic,
+    write_secret,
+)
 
 
 def test_a_file_is_written_whole_from_bytes_or_parts(tmp_path: Path) -> None:
@@ -80,3 +88,19 @@ def test_a_mode_is_that_of_the_new_file(tmp_path: Path) -> None:
     for content in (b"one", b"two"):
         write_atomic(tmp_path / "file", content, mode=0o640)
         assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_in_the_place_of_another_is_for_whom_that_one_was(tmp_path: Path) -> None:
+    path, group = tmp_path / "file", 65_534 if os.geteuid() == 0 else os.getegid()
+    path.write_bytes(b"before")
+    os.chown(path, -1, group)
+    for before, most, after in ((0o640, 0o644, 0o640), (0o644, 0o640, 0o640), (0o600, 0o644, 0o600)):
+        path.chmod(before)
+        replace_file(path, b"after", most)
+        assert (path.read_bytes(), path.stat().st_mode & 0o777, path.stat().st_gid) == (
+            b"after",
+            after,
+            group,
+        )
+    with pytest.raises(FileNotFoundError):
+        replace_file(tmp_path / "none", b"", 0o644)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -34,14 +34,14 @@ def kinds(parts: list[Rows], labels: NDArray[np.int32]) -> list[int]:
 @settings(max_examples=60, deadline=None)
 @given(
     labels=LABELS,
-    devices=st.integers(1, 40),
+    data=st.data(),
     seed=st.integers(0, 1 << 62),
     alpha=st.floats(-6, 6).map(lambda power: 10**power),
 )
 def test_each_example_lies_on_one_device_and_sizes_differ_by_one_at_most(
-    labels: NDArray[np.int32], devices: int, seed: int, alpha: float
+    labels: NDArray[np.int32], data: st.DataObject, seed: int, alpha: float
 ) -> None:
-    assume(devices <= len(labels))
+    devices = data.draw(st.integers(1, min(40, len(labels))), "devices")
     for way in (Partition("iid"), Partition("dirichlet", alpha=alpha)):
         parts = way.cut(material(labels), devices, seed)
         assert len(parts) == devices
@@ -68,10 +68,10 @@ def test_by_label_gives_each_device_so_many_labels_and_each_example_once_or_says
 
 
 @settings(max_examples=60, deadline=None)
-@given(values=st.lists(st.text(max_size=2), min_size=1, max_size=100), devices=st.none() | st.integers(1, 20))
-def test_by_column_leaves_no_value_on_two_devices(values: list[str], devices: int | None) -> None:
+@given(values=st.lists(st.text(max_size=2), min_size=1, max_size=100), data=st.data())
+def test_by_column_leaves_no_value_on_two_devices(values: list[str], data: st.DataObject) -> None:
     column = np.array(values, np.str_)
-    assume(devices is None or devices <= len(np.unique(column)))
+    devices = data.draw(st.none() | st.integers(1, len(np.unique(column))), "devices")
     parts = by_column(column, devices)
     assert len(parts) == (devices or len(np.unique(column)))
     assert once_each(parts, len(column))

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,12 @@ from tests.system.pid1 import Systemd, program, why_not
 
 REASON = why_not() or ("" if shutil.which("mosquitto", path="/usr/sbin") else "mosquitto is not Debian's")
 AGENT, AGGREGATOR, BROKER = "midge-agent.service", "midge-aggregator.service", "midge-broker.service"
-MODULES = {"agent": "edge_agent.main", "aggregator": "aggregator.main"}
+REGISTRAR = "midge-registrar.service"
+MODULES = {"agent": "edge_agent.main", "aggregator": "aggregator.main", "registrar": "deploy.command.entry"}
 RUN_S = 60.0
+# Where the registrar finds the home, which lies in a folder that its sandbox hides.
+HOME = "/srv/home"
+BROKEN = "#!/bin/sh\nexit 1\n"
 
 pytestmark = [pytest.mark.skipif(bool(REASON), reason=REASON), pytest.mark.timeout(240)]
 
@@ -62,29 +67,48 @@ def prepared(home: Home, machine: Systemd, folder: Path) -> Mapping[str, Given]:
         "broker": from_home(SERVICES["broker"], home.root, None),
         "aggregator": from_home(SERVICES["aggregator"], home.root, None),
         "agent": Given(read_files(home.devices / "pi-1", "agent.toml")),
+        "registrar": moved(home, machine),
     }
+
+
+def moved(home: Home, machine: Systemd) -> Given:
+    """What the registrar gets where the home is moved to HOME."""
+    for folder in (home.pki, home.root / "registrar"):
+        for path in folder.iterdir():
+            machine.copy(path, f"{HOME}/{folder.name}/{path.name}")
+    given = from_home(SERVICES["registrar"], home.root, None)
+    about = {key: value.replace(str(home.root), HOME) for key, value in given.about.items()}
+    return replace(given, drop_in=given.drop_in.replace(str(home.root), HOME), about=about)
 
 
 def test_a_federation_is_installed_trains_is_left_alone_and_taken_away(tmp_path: Path) -> None:
     home, machine = make_home(tmp_path / "home"), Systemd(tmp_path / "machine")
     for name, given in prepared(home, machine, tmp_path).items():
         put_payload(machine, tmp_path, name, given)
+    machine.put("/srv/broken/systemctl", BROKEN, 0o755)
     with machine:
-        for name in ("broker", "aggregator", "agent"):
+        for name in ("broker", "aggregator", "registrar", "agent"):
             installed(machine, name)
-        for unit in (AGGREGATOR, AGENT):
+        for unit in (AGGREGATOR, REGISTRAR, AGENT):
             machine.until(unit, "StatusText", "connected")
         until_trained(home)
 
-        processes = {unit: machine.show(unit, "MainPID") for unit in (BROKER, AGGREGATOR, AGENT)}
-        for name in ("broker", "aggregator", "agent"):
+        processes = {unit: machine.show(unit, "MainPID") for unit in (BROKER, AGGREGATOR, REGISTRAR, AGENT)}
+        for name in ("broker", "aggregator", "registrar", "agent"):
             assert installed(machine, name) == "  nothing to do\n"
         # A new list of accounts is read by the broker that runs.
         machine.run("sh", "-c", "echo >>/srv/broker/files/tokens")
         assert "systemctl reload" in installed(machine, "broker")
         assert processes == {unit: machine.show(unit, "MainPID") for unit in processes}
 
-        for name in ("agent", "aggregator", "broker"):
+        # What was cut short before systemd was told of it goes on, though no file differs any more.
+        machine.run("sh", "-c", f"echo '# newer' >>/srv/agent/{AGENT}")
+        assert machine.run("sh", "-c", f"PATH=/srv/broken:$PATH sh /srv/agent/{INSTALLER} install").returncode
+        assert machine.show(AGENT, "MainPID") == processes[AGENT]
+        assert "systemctl restart" in installed(machine, "agent")
+        assert machine.run("find", "/run", "-name", "*.unfinished").stdout == ""
+
+        for name in ("agent", "aggregator", "registrar", "broker"):
             installed(machine, name, "uninstall", "--purge")
         left = machine.run(
             "find", "/etc/midge", "/opt/midge", "/var/lib/private", "/etc/systemd/system", "-name", "*midge*"

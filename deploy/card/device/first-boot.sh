@@ -11,6 +11,8 @@ etc=$root/etc/midge
 units=$root/etc/systemd/system
 # Says which bundle is safe on this disk, so that one half erased is never taken again.
 taken=$etc/.bundle
+# Says that only this folder is left to remove: what is half removed is no damage.
+installed=$payload/INSTALLED
 
 say() {
     echo "midge: $*"
@@ -90,16 +92,26 @@ start() {
     systemctl start --no-block midge-agent.service
 }
 
-main() {
+install_all() {
     say "installing from $payload"
     check
     install_versions
     take_bundle
     erase_secrets
     start
-    rm -rf "$payload"
+    : >"$installed"
     sync
     say "installed; this device is $(sed -n 's/^device = "\(.*\)"/\1/p' "$etc/agent.toml")"
 }
 
-main
+# What starts us goes last: the next boot goes on with it.
+remove_payload() {
+    find "$payload" -mindepth 1 ! -path "$installed" ! -name first-boot.sh ! -name midge-first-boot.service -delete
+    sync
+    rm "$payload/first-boot.sh"
+    rm -rf "$payload"
+    sync
+}
+
+[ -e "$installed" ] || install_all
+remove_payload

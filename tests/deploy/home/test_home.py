@@ -114,6 +114,7 @@ def test_the_aggregators_file_has_every_setting_and_a_task_to_uncomment(made: Ho
     assert settings.heartbeat_s == AggregatorSettings.model_fields["heartbeat_s"].default
     assert settings.tasks["digits"].settings["rounds"] == 10
     tables = {"broker", "tasks", "device_keys"}
+    assert list(settings.device_keys) == ["pi-1"]
     assert all(f"{name} =" in text for name in AggregatorSettings.model_fields if name not in tables)
     assert "\nsealed = false\n" in text
 

@@ -1,5 +1,8 @@
+import fcntl
+import os
 import shutil
 import subprocess
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,6 +76,23 @@ def test_a_clock_that_was_never_set_stops_nobody(authority: Authority, tmp_path:
         assert verify(tmp_path / "pki", device(authority), "sslclient", when).endswith("OK")
 
 
+def test_by_a_clock_that_must_be_wrong_nothing_is_certified_and_the_list_still_lasts(
+    authority: Authority, tmp_path: Path
+) -> None:
+    unset = datetime(1970, 1, 2, tzinfo=UTC)
+    issued = device(authority)
+    lost = Authority.load(tmp_path / "pki", lambda: unset)
+    with pytest.raises(ConfigError, match="says 1970-01-02, and it is 2030-05-01 at least: set it"):
+        device(lost)
+    lost.revoke("pi-1")
+    assert "certificate revoked" in verify(tmp_path / "pki", issued, "sslclient", NOW)
+    other = device(authority, "pi-2", days=5000)
+    assert verify(tmp_path / "pki", other, "sslclient", NOW + timedelta(days=3640)).endswith("OK")
+    with pytest.raises(ConfigError, match="says 1970-01-02, and it is 2026-01-01 at least"):
+        Authority.create(tmp_path / "other", "lab", lambda: unset)
+    assert [path.name for path in tmp_path.iterdir()] == ["pki"]
+
+
 def test_a_certificate_ends(authority: Authority, tmp_path: Path) -> None:
     issued = device(authority, days=1)
     assert "certificate has expired" in verify(tmp_path / "pki", issued, "sslclient", NOW + timedelta(days=2))
@@ -98,6 +118,47 @@ def test_one_certificate_of_several_is_revoked_by_its_serial_number(
     authority.revoke(serial(old))
     assert "certificate revoked" in verify(tmp_path / "pki", old, "sslclient", NOW)
     assert verify(tmp_path / "pki", new, "sslclient", NOW).endswith("OK")
+
+
+def test_an_older_register_trusts_nobody_again(authority: Authority, tmp_path: Path) -> None:
+    folder, copy = tmp_path / "pki", tmp_path / "broker.pem"
+    known = device(authority)
+    backup = (folder / "certificates.sqlite").read_bytes()
+    forgotten = device(authority, "pi-2")
+    for name in ("pi-1", "pi-2"):
+        authority.revoke(name)
+    copy.write_bytes(authority.crl())
+    (folder / "certificates.sqlite").write_bytes(backup)
+    (folder / "crl.pem").unlink()
+    (tmp_path / "other.pem").write_bytes(
+        Authority.create(tmp_path / "other", "lab").crl() + b"-----BEGIN X509"
+    )
+    restored = Authority.load(folder, lambda: NOW)
+    with restored.listed(copy, tmp_path / "other.pem", tmp_path / "none"):
+        pass
+    for leaf in (known, forgotten):
+        assert "certificate revoked" in verify(folder, leaf, "sslclient", NOW)
+    assert restored.is_revoked("pi-1", serial(known))
+    assert len(restored.register.all()) == 2
+    restored.crl()
+    assert len(restored.register.all()) == 2
+
+
+def test_nobody_makes_a_list_while_another_is_put_in_place(authority: Authority, tmp_path: Path) -> None:
+    device(authority)
+    folder = os.open(tmp_path / "pki", os.O_RDONLY)
+    with authority.listed(), pytest.raises(BlockingIOError):
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    revoking = threading.Thread(target=authority.revoke, args=("pi-1",))
+    revoking.start()
+    while authority.register.of("pi-1")[0].revoked_at is None:
+        assert revoking.is_alive()
+    before = (tmp_path / "pki/crl.pem").read_bytes()
+    assert not list(x509.load_pem_x509_crl(before))
+    os.close(folder)
+    revoking.join()
+    assert list(x509.load_pem_x509_crl((tmp_path / "pki/crl.pem").read_bytes()))
 
 
 def test_a_replacement_after_revocation_is_good(authority: Authority, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import functools
+import ssl
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,8 +20,9 @@ from broker.enrolment import (
     show,
 )
 from broker.topics import ENROL_REPLY, ENROL_REQUEST, RENEW, RENEWED, Topics
+from deploy.pki.authority import Authority
 from deploy.registrar.allowance import Allowance
-from deploy.registrar.core import BURST, EVERY_S, RENEWED_AFTER, STRANGERS_BURST, Registrar
+from deploy.registrar.core import BURST, EVERY_S, RENEWALS_BURST, RENEWED_AFTER, STRANGERS_BURST, Registrar
 from deploy.registrar.events import (
     Claim,
     Effect,
@@ -32,6 +35,7 @@ from deploy.registrar.events import (
     Signed,
     Standing,
 )
+from deploy.registrar.standing import is_outdated, standing_of
 from deploy.registrar.tokens import Renewed, TokenRow
 from host.certificates import new_key, request
 from tests.deploy.registrar.chains import chain_for
@@ -42,8 +46,8 @@ TOPICS = Topics("lab")
 KEYS = [new_key(), new_key()]
 REQUESTS = [request(key, "anybody") for key in KEYS]
 TOKEN = Token.new()
-ROW = TokenRow(TOKEN.id, "pi-1", TOKEN.public_key, NOW + 60)
-STANDING = Standing(NOW - 70 * DAY_S, NOW + 30 * DAY_S)
+ROW = TokenRow(TOKEN.id, "pi-1", TOKEN.public_key, NOW, NOW + 60)
+STANDING = Standing("1", NOW - 70 * DAY_S, NOW + 30 * DAY_S)
 CHAIN = chain_for(KEYS[0], "pi-1", NOW + 90 * DAY_S)
 
 
@@ -88,7 +92,7 @@ def test_a_token_is_claimed_before_anything_is_signed_and_kept_before_it_is_told
 
 
 def test_a_young_certificate_of_an_authority_that_gives_way_is_renewed_at_once() -> None:
-    young = Standing(NOW - DAY_S, NOW + 99 * DAY_S)
+    young = Standing("1", NOW - DAY_S, NOW + 99 * DAY_S)
     assert refusal(Registrar(TOPICS).handle(renewing(young), NOW)).reason is RefusalReason.TOO_EARLY
     (sign,) = Registrar(TOPICS).handle(replace(renewing(young), outdated=True), NOW)
     assert isinstance(sign, Sign)
@@ -112,6 +116,26 @@ def test_a_lost_answer_is_given_again_to_the_same_key_even_when_the_token_expire
 def test_a_claim_whose_signing_was_cut_short_is_taken_up_again() -> None:
     row = replace(ROW, claimed_by=key_digest(REQUESTS[0]))
     assert isinstance(Registrar(TOPICS).handle(enrolling(row), NOW + 3600)[1], Sign)
+
+
+# Of a version that X.509 has not, and for a key of an unknown kind.
+VERSIONLESS, KEYLESS = (
+    ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(CHAIN.decode()).replace(*change, 1)).encode()
+    for change in (
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),
+        (bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0202")),
+    )
+)
+
+
+@pytest.mark.parametrize("shown", [VERSIONLESS, KEYLESS], ids=["version", "key"])
+def test_a_certificate_that_cannot_be_read_is_refused_and_ends_nothing(shown: bytes, tmp_path: Path) -> None:
+    event = renewing()
+    event = replace(event, asked=event.asked.model_copy(update={"certificate": shown}))
+    assert refusal(Registrar(TOPICS).handle(event, NOW)).reason is RefusalReason.BAD_PROOF
+    authority = Authority.create(tmp_path / "pki", "lab")
+    assert standing_of(authority, "pi-1", shown) is None
+    assert is_outdated(authority, event.asked)
 
 
 FAULTS: dict[str, tuple[EnrolmentAsked | RenewalAsked, float, RefusalReason]] = {
@@ -143,7 +167,7 @@ def test_a_proof_for_one_federation_is_none_in_another() -> None:
 
 
 def test_a_certificate_is_renewed_after_two_thirds_of_its_life_and_not_before() -> None:
-    standing = Standing(NOW, NOW + 90 * DAY_S)
+    standing = Standing("1", NOW, NOW + 90 * DAY_S)
     early = refusal(Registrar(TOPICS).handle(renewing(standing), NOW + 10 * DAY_S))
     assert early.reason is RefusalReason.TOO_EARLY
     assert early.wait_s == pytest.approx(50 * DAY_S)
@@ -160,6 +184,35 @@ def test_a_renewal_that_was_lost_is_given_again_to_the_same_key() -> None:
     (reply,) = without_notes(Registrar(TOPICS).handle(renewing(last=last), NOW))
     assert isinstance(reply, Reply)
     assert isinstance(reply.answer, Issued)
+
+
+def test_a_device_is_given_few_certificates_in_an_hour_whatever_roots_it_claims() -> None:
+    core, now = Registrar(TOPICS), NOW
+    for _ in range(RENEWALS_BURST):
+        assert isinstance(core.handle(replace(renewing(), outdated=True), now)[0], Sign)
+        now += EVERY_S
+    answer = refusal(core.handle(replace(renewing(), outdated=True), now))
+    assert answer.reason is RefusalReason.BUSY
+    assert isinstance(core.handle(replace(renewing(), outdated=True), now + answer.wait_s)[0], Sign)
+
+
+def test_a_certificate_whose_forerunner_was_revoked_meanwhile_is_not_handed_out() -> None:
+    core = Registrar(TOPICS)
+    (sign,) = core.handle(renewing(), NOW)
+    assert isinstance(sign, Sign)
+    assert sign.order.serial == STANDING.serial
+    assert refusal(core.handle(Signed(sign.order, CHAIN, revoked=True), NOW)).reason is RefusalReason.REVOKED
+
+
+@pytest.mark.parametrize("event", [enrolling(), renewing()], ids=["enrolment", "renewal"])
+def test_by_a_clock_that_must_be_wrong_nothing_is_judged(event: EnrolmentAsked | RenewalAsked) -> None:
+    core = Registrar(TOPICS, since=NOW)
+    effects = core.handle(event, 1000.0)
+    answer = refusal(effects)
+    assert (answer.reason, answer.wait_s > 0) == (RefusalReason.BUSY, True)
+    (note,) = (effect for effect in effects if isinstance(effect, Note))
+    assert "the clock of this machine says 1970-01-01" in note.text
+    assert any(isinstance(effect, Sign) for effect in core.handle(event, NOW))
 
 
 def test_who_asks_too_often_is_told_when_to_ask_again() -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from broker.enrolment import (
+    MAX_CHAIN_BYTES,
+    MAX_PROOF_BYTES,
+    MAX_REQUEST_BYTES,
     Answer,
     EnrolmentRequest,
     Issued,
@@ -21,12 +24,13 @@ from broker.enrolment import (
 from broker.events import Received
 from broker.messages import Message
 from broker.topics import ENROL_REPLY, ENROL_REQUEST, RENEW, RENEWED, Role
-from broker.trust import fingerprints
+from broker.trust import MAX_ROOTS, fingerprints
 from broker.wire import decode, encode
 from deploy.home.bundle import agent_settings, enrol, enrol_by_token
 from deploy.home.home import TOKENS, Home
 from deploy.pki import succession
-from deploy.registrar.service import Service
+from deploy.pki.authority import Authority
+from deploy.registrar.service import DOOR_BURST, INBOX_LIMIT, MAX_ASKED_BYTES, Service
 from deploy.registrar.settings import RegistrarSettings
 from deploy.registrar.standing import is_outdated, standing_of
 from host.certificates import belongs, common_name, new_key, request
@@ -191,3 +195,60 @@ def test_who_is_outdated_depends_on_how_far_the_next_authority_is(tmp_path: Path
     assert not is_outdated(new, asked(renewed))
     assert is_outdated(new, asked(renewed, *first))
     assert standing_of(new, "pi-1", chain) is not None
+
+
+def test_a_renewal_does_not_outlive_a_revocation_that_came_between(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = enrolled(home, "pi-6").broker
+    assert device.key_file is not None
+    assert device.certificate_file is not None
+    topic = home.topics.topic(RENEW, device="pi-6")
+    wanted = request(new_key(), "pi-6")
+    message = RenewalRequest(
+        request=wanted,
+        certificate=device.certificate_file.read_bytes(),
+        proof=show(device.key_file.read_bytes(), topic, wanted),
+        roots=("ab" * 32,),
+    )
+    sign = Authority.sign
+
+    def revoked_first(authority: Authority, *given: object, **more: object) -> bytes:
+        authority.revoke("pi-6")
+        return sign(authority, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Authority, "sign", revoked_first)
+    with (
+        Peer(device, "pi-6", home.topics.topic(RENEWED, device="pi-6")) as peer,
+        served(home, tmp_path / "notify"),
+    ):
+        answer = asked(peer, topic, encode(message))
+    assert isinstance(answer, Refusal)
+    assert answer.reason is RefusalReason.REVOKED
+    rows = home.authority().register.of("pi-6")
+    assert [row.revoked_at is not None for row in rows] == [True, True]
+
+
+def test_one_who_asks_without_end_or_at_length_leaves_room_for_others(home: Home) -> None:
+    service = Service(settings_of(home), Notifier({}))
+    noisy, quiet = (home.topics.topic(RENEW, device=device) for device in ("pi-1", "pi-2"))
+    for _ in range(2 * INBOX_LIMIT):
+        service._hear(Received(noisy, b"x", retained=False, expiry_s=None))
+    service._hear(Received(quiet, bytes(100_000), retained=False, expiry_s=None))
+    service._hear(Received(quiet, b"x" * MAX_ASKED_BYTES, retained=False, expiry_s=None))
+    heard = []
+    while (event := service._inbox.get(0)) is not None:
+        assert isinstance(event, Received)
+        heard.append((event.topic, len(event.payload)))
+    assert DOOR_BURST <= len(heard) < INBOX_LIMIT
+    assert set(heard) == {(noisy, 1), (quiet, MAX_ASKED_BYTES)}
+
+
+def test_the_longest_request_is_let_in() -> None:
+    longest = RenewalRequest(
+        request=bytes(MAX_REQUEST_BYTES),
+        certificate=bytes(MAX_CHAIN_BYTES),
+        proof=bytes(MAX_PROOF_BYTES),
+        roots=("ab" * 32,) * MAX_ROOTS,
+    )
+    assert len(encode(longest)) <= MAX_ASKED_BYTES

@@ -1,9 +1,13 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from broker.monitor import DeviceDocument
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
 from broker.topics import MONITOR_DEVICE, Role, Topics
+from deploy.command.devices import ago
 from deploy.pki.register import Issued
 from deploy.registrar.tokens import TokenRow
 from deploy.trust.devices import device_rows, open_tokens, shown_devices
@@ -39,6 +43,18 @@ def test_a_device_without_a_certificate_that_is_good_is_revoked() -> None:
     assert row.revoked == NOW
 
 
+def test_what_counts_is_the_certificate_that_a_device_got_last() -> None:
+    bundle, renewed = issued("pi-1", 700), replace(issued("pi-1", 365), issued_at=NOW + timedelta(days=1))
+    (row,) = device_rows([renewed, bundle], {}, {})
+    assert row.certificate_until == NOW + timedelta(days=365)
+
+
+def test_who_was_left_behind_when_the_authority_changed_is_told() -> None:
+    former, now = replace(issued("pi-1", 700), issuer="a"), replace(issued("pi-2", 700), issuer="b")
+    assert [row.left_behind for row in device_rows([former, now], {}, {}, "b")] == [True, False]
+    assert [row.left_behind for row in device_rows([former, now], {}, {}, None)] == [False, False]
+
+
 def test_devices_without_certificates_of_ours_are_listed_and_other_roles_are_not() -> None:
     rows = device_rows(
         [issued("pi-1", 9), issued("anna", 9, role=Role.OPERATOR)], {"pi-9": document("pi-9")}, {}
@@ -51,7 +67,7 @@ def test_devices_without_certificates_of_ours_are_listed_and_other_roles_are_not
 
 def test_tokens_that_nobody_used_are_listed_while_they_are_good() -> None:
     def token(device: str, days: float, **more: bool | bytes) -> TokenRow:
-        return TokenRow(device, device, "key", (NOW + timedelta(days)).timestamp(), **more)  # type: ignore[arg-type]
+        return TokenRow(device, device, "key", NOW.timestamp(), (NOW + timedelta(days)).timestamp(), **more)  # type: ignore[arg-type]
 
     tokens = [
         token("pi-1", 7),
@@ -81,3 +97,11 @@ def test_a_broker_that_cannot_be_asked_is_told_from_one_without_devices(mosquitt
     assert shown_devices(mosquitto.settings("operator")) == {}
     nobody = BrokerSettings(url="mqtt://127.0.0.1:1", username="operator", connect_timeout_s=1)
     assert shown_devices(nobody) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(-3, "0 s ago"), (119, "119 s ago"), (120, "2 min ago"), (7199, "119 min ago"), (90_000, "25 h ago")],
+)
+def test_how_long_ago_a_device_was_heard_is_short(seconds: int, said: str) -> None:
+    assert ago(timedelta(seconds=seconds)) == said

@@ -1,5 +1,8 @@
+import os
+import pwd
 import socket
 import ssl
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +53,7 @@ def test_a_revoked_device_is_cut_off_and_cannot_return_and_no_other_notices(
         assert stolen.send(presence, b"born", retain=True).ok
         assert aggregator.until(Received).payload == b"born"
 
+        stolen_serial = ground.authority.register.of("pi-1")[0].serial[:8]
         code = revocation(ground, teller).revoke("pi-1", "stolen", WATCH_S, exclude=False)
 
         assert code is ExitCode.OK, teller.said
@@ -61,6 +65,8 @@ def test_a_revoked_device_is_cut_off_and_cannot_return_and_no_other_notices(
     assert users(ground.folder / "accounts") == ["aggregator", "operator", "monitor"]
     assert teller.heard("refuses a certificate of pi-1 as revoked")
     assert teller.heard("pi-1 did not come back")
+    # Not that of the trial.
+    assert any(line.endswith(f"certificates of pi-1 revoked: {stolen_serial}") for line in teller.said)
 
 
 def test_a_saved_tls_session_does_not_let_a_revoked_device_in(plain_ground: Ground, teller: Teller) -> None:
@@ -82,6 +88,29 @@ def test_a_saved_tls_session_does_not_let_a_revoked_device_in(plain_ground: Grou
     assert revocation(plain_ground, teller).revoke("pi-1", "", WATCH_S, exclude=False) is ExitCode.OK
     with pytest.raises(ssl.SSLError, match="REVOKED"):
         shake(session)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts a broker as somebody else")
+def test_a_broker_that_reads_its_files_as_a_member_of_their_group_goes_on(teller: Teller) -> None:
+    # Where nobody but root comes, this user does not either.
+    with tempfile.TemporaryDirectory(prefix="midge-test-") as name:
+        folder, nobody = Path(name), pwd.getpwnam("nobody")
+        ground = Ground(folder)
+        ground.config.write_text(ground.config.read_text().replace("user root", "user nobody"))
+        device, other = ground.device("pi-1"), ground.device("pi-2")
+        folder.chmod(0o750)
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, 0, nobody.pw_gid)
+            if path.is_file():
+                path.chmod(0o640)
+        with ground, Peer(device, "pi-1"):
+            assert revocation(ground, teller).revoke("pi-1", "", WATCH_S, exclude=False) is ExitCode.OK, (
+                teller.said
+            )
+            with Peer(other, "pi-2") as peer:
+                assert peer.send(ground.topics.topic(HEARTBEAT, device="pi-2"), b"x").ok
+            with Peer(ground.account("operator"), "operator"):
+                pass
 
 
 def test_a_device_is_revoked_again_without_harm(plain_ground: Ground, teller: Teller) -> None:
@@ -150,6 +179,8 @@ def test_a_broker_that_does_not_run_is_told(tmp_path: Path, teller: Teller) -> N
 def test_who_never_had_a_certificate_cannot_be_revoked(plain_ground: Ground, teller: Teller) -> None:
     with pytest.raises(DataError, match="no certificate was ever issued to 'pi-9'"):
         revocation(plain_ground, teller).revoke("pi-9", "", WATCH_S)
+    with pytest.raises(DataError, match="midge rotate broker"):
+        revocation(plain_ground, teller).revoke("broker", "", WATCH_S)
     assert teller.said == []
 
 

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def test_the_broker_shows_its_new_certificate_and_nobody_is_disconnected(
     after = (ground.folder / "broker.crt").read_bytes()
     assert served_serial(ground.tls) == serial(after) != before
     assert belongs(after, (ground.folder / "broker.key").read_bytes())
-    assert (ground.folder / "broker.key").stat().st_mode & 0o777 == 0o600
+    # The broker reads it as a member of its group.
+    assert (ground.folder / "broker.key").stat().st_mode & 0o777 == 0o640
     peer = Peer(device, "pi-1")
     assert peer.until(Connected)
     peer.session.stop()
@@ -69,6 +71,17 @@ def test_devices_that_pinned_the_old_signing_key_obey_the_new_one(home: Home) ->
     assert home.aggregator_key() in said
     signer = Signer(home.of(Role.AGGREGATOR) / "signing.key")
     assert unseal(topic, signer.seal(topic, order), pinned) == order
+
+
+def test_the_home_follows_the_key_of_an_aggregator_that_runs_elsewhere(home: Home, tmp_path: Path) -> None:
+    topic, order = home.topics.topic(ROUND), Announcement(session=1, sequence=1)
+    pinned = home.aggregator_key()
+    shutil.copy(home.of(Role.AGGREGATOR) / "signing.key", tmp_path)
+    for _ in range(2):
+        run(home, "rotate", "signing", "--folder", str(tmp_path))
+        assert home.aggregator_key() == Signer(tmp_path / "signing.key").public_key
+        signer = Signer(home.of(Role.AGGREGATOR) / "signing.key")
+        assert unseal(topic, signer.seal(topic, order), pinned) == order
 
 
 def test_a_folder_without_a_signing_key_is_told(home: Home, tmp_path: Path) -> None:

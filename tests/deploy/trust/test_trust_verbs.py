@@ -1,13 +1,16 @@
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from deploy.command.app import app
 from deploy.home.home import Home
+from deploy.trust.replacement import check_bundle, renew_bundle
 from host.certificates import belongs, not_after, serial
 from host.errors import ConfigError, DataError
 from host.exits import ExitCode
+from host.files import write_atomic
 from tests.deploy.trust.ground import run
 
 
@@ -66,6 +69,32 @@ def test_a_replacement_has_another_key_and_the_same_settings(
     revoked = {row.serial for row in home.authority().register.of("pi-1") if row.revoked_at is not None}
     assert serial(before["device.crt"]) in revoked
     assert serial(after["device.crt"]) not in revoked
+    assert [path.name for path in home.devices.iterdir()] == ["pi-1"]
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_a_replacement_that_was_cut_short_is_made_whole_by_another(
+    home: Home, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(home, "enroll", "pi-1", "--tag", "roof")
+    bundle, settings = home.devices / "pi-1", (home.devices / "pi-1" / "agent.toml").read_text()
+    calls: list[Path] = []
+
+    def cut(path: Path, content: bytes, mode: int | None = None) -> None:
+        if len(calls) == written:
+            raise KeyboardInterrupt
+        calls.append(path)
+        write_atomic(path, content, mode=mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("deploy.trust.replacement.write_atomic", cut)
+        with pytest.raises(KeyboardInterrupt):
+            renew_bundle(home, home.authority(), "pi-1")
+    check_bundle(home, "pi-1")
+    renew_bundle(home, home.authority(), "pi-1")
+    assert (bundle / "agent.toml").read_text() == settings
+    assert belongs((bundle / "device.crt").read_bytes(), (bundle / "device.key").read_bytes())
+    assert (bundle / "device.key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in home.devices.iterdir()] == ["pi-1"]
 
 
