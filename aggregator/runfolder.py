@@ -152,6 +152,7 @@ def _entry(row: RoundRow) -> dict[str, Any]:
         "participants": row.participants,
         "accepted": row.accepted,
         "bytes_up": row.bytes_up,
+        "bytes_down": row.bytes_down,
         "metrics": means(row.metrics),
         "federated": means(row.federated),
         "seconds": round((row.closed_unix_s or row.opened_unix_s) - row.opened_unix_s, 3),

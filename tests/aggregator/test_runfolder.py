@@ -30,7 +30,7 @@ def row(number: int, outcome: str | None = "completed") -> RoundRow:
         participants=3,
         accepted=2,
         bytes_up=8192,
-        bytes_down=0,
+        bytes_down=12288,
         opened_unix_s=100.0,
         closed_unix_s=None if outcome is None else 112.5,
         outcome=outcome,
@@ -48,6 +48,7 @@ def test_history_has_means_of_closed_rounds(folder: RunFolder) -> None:
     assert first["metrics"] == {"accuracy": 0.9}
     assert first["federated"] == {}
     assert (first["participants"], first["accepted"], first["seconds"]) == (3, 2, 12.5)
+    assert (first["bytes_up"], first["bytes_down"]) == (8192, 12288)
 
 
 def test_the_manifest_names_settings_and_versions(folder: RunFolder) -> None:
