@@ -49,8 +49,7 @@ def record_closed(c: Context, closed: RoundClosed) -> None:
     """Note that the open round is over, and how each participant spent it."""
     _, current, _ = c.open_round()
     for name, part in sorted(current.cohort.items()):
-        steps = tuple((step.state, step.at_s) for step in part.steps)
-        c.records.append(Course(closed.run, closed.round, name, steps, part.bytes_down))
+        c.records.append(Course(closed.run, closed.round, name, tuple(part.steps), part.bytes_down))
     c.records.append(closed)
 
 

@@ -1,5 +1,7 @@
 """What the coordinator must not forget: the active run, as one document that is its own snapshot."""
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from aggregator.coordinator.phases import Phase
@@ -13,11 +15,14 @@ class _State(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=False)
 
 
-class Step(_State):
-    """When a participant was first heard in a state."""
+class Step(NamedTuple):
+    """When a participant was first heard in a state, in seconds since the round opened.
+
+    A tuple, for a snapshot holds some of each participant.
+    """
 
     state: str
-    at_s: float = Field(description="seconds since the round opened")
+    at_s: float
 
 
 class Participant(_State):
