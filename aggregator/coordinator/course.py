@@ -55,10 +55,9 @@ def record_closed(c: Context, closed: RoundClosed) -> None:
 
 def _count(part: Participant, counter: int) -> None:
     """A counter that went back began anew, with the agent."""
-    before, part.counted_down = part.counted_down, min(counter, MAX_BYTES)
+    before, part.counted_down = part.counted_down, counter
     if before is not None:
-        fetched = part.counted_down - before
-        more = part.counted_down if fetched < 0 else fetched
+        more = counter - before if counter >= before else counter
         part.bytes_down = min(part.bytes_down + more, MAX_BYTES)
 
 
