@@ -30,7 +30,7 @@ from aggregator.room import Room
 from aggregator.shelf import Shelf
 from aggregator.spool import Spool
 from aggregator.uploads import Uploads
-from aggregator.watch import Watch
+from aggregator.watch.watch import Watch
 from aggregator.workshop import Workshop
 from broker.advice import advised
 from broker.events import (

@@ -10,9 +10,10 @@ from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Participant
 from aggregator.discretion import without_data
 from aggregator.records import Incident, IncidentKind, RoundOpened, RunStarted
-from aggregator.watch import KEPT_ROUNDS, KEPT_RUNS, RENEWED_EVERY_S, Watch
+from aggregator.watch.watch import KEPT_ROUNDS, KEPT_RUNS, RENEWED_EVERY_S, Watch
+from broker.happenings import EventDocument
 from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
-from broker.monitor import MAX_DOCUMENT_BYTES, DeviceDocument
+from broker.monitor import MAX_DOCUMENT_BYTES, DeviceDocument, Document
 from broker.topics import Topics
 from tests.aggregator.coordinator.world import PROGRAM, RUN, World, connection, offer
 
@@ -134,7 +135,8 @@ def test_only_what_changed_is_written() -> None:
     assert screen.look() == []
     beat = Heartbeat(connection=connection("a"), state=AgentState.TRAINING, progress=0.25, temperature_c=61.0)
     screen.tell(on.DeviceHeartbeat("a", beat))
-    assert screen.look() == ["devices/a"]
+    assert screen.look() == ["devices/a", "federation"]
+    assert screen.shown["federation"]["states"] == {"idle": 1, "training": 1}
     shown = screen.shown["devices/a"]
     assert (shown["state"], shown["progress"], shown["temperature_c"]) == ("training", 0.25, 61.0)
     screen.world.upload("a")
@@ -165,6 +167,18 @@ def test_everything_is_said_again_after_a_new_connection() -> None:
     screen.watch.forget()
     assert screen.watch.next_deadline() == 0.0
     assert screen.look() == names
+
+
+def test_observers_see_every_document_as_it_was_published() -> None:
+    screen = Screen()
+    seen: list[tuple[str, Document | EventDocument]] = []
+    screen.watch.observers.append(lambda topic, document: seen.append((topic, document)))
+    screen.world.begin_training("a")
+    screen.look()
+    assert [topic.removeprefix(screen.root) for topic, _ in seen] == screen.written
+    assert {topic: document.model_dump(mode="json") for topic, document in seen} == {
+        screen.root + name: document for name, document in screen.shown.items()
+    }
 
 
 def test_what_could_not_be_sent_is_sent_at_the_next_look() -> None:
