@@ -28,7 +28,7 @@ class Patience:
         return tells
 
 
-def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911 - one line a kind of record
+def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - one line a kind of record
     """The level and the line for a record."""
     match record:
         case records.RunStarted(run, task):
@@ -51,13 +51,21 @@ def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911 - one lin
         case records.Incident(kind, _, _, subject, detail):
             return logging.ERROR, f"{kind}: {subject}: {detail}"
         case records.UpdateRefused(_, number, device, outcome, why):
-            return logging.WARNING, f"round {number}: update of {device} {outcome}: {why}"
+            return logging.WARNING, f"round {number}: update of {device} {outcome}{f': {why}' if why else ''}"
         case records.Declined(_, number, device, why, detail):
             return logging.WARNING, f"round {number}: {device} declined, {why}: {detail}"
         case records.Invited(_, number, device):
             return logging.INFO, f"round {number}: {device} invited in place of another"
         case records.Decided(_, number, device, decision, reason):
             return logging.INFO, f"round {number}: {device + ' ' if device else ''}{decision}: {reason}"
+        case records.Transition(run, _, _, "paused", reason):
+            return logging.WARNING, f"run {run} pauses: {reason}"
+        case records.Transition(run, _, "paused"):
+            return logging.INFO, f"run {run} goes on"
+        case records.DeviceExcluded(device, reason):
+            return logging.INFO, f"{device} is excluded: {reason}"
+        case records.DeviceAdmitted(device):
+            return logging.INFO, f"{device} is admitted again"
         case _:
             return logging.DEBUG, str(record)
 

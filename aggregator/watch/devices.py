@@ -2,17 +2,29 @@
 
 from aggregator.coordinator.fleet import Device
 from aggregator.coordinator.state import Participant, Run
+from aggregator.watch.annals import Standing
 from aggregator.watch.federation import state_of
 from broker.monitor import DeviceDocument, means
 from broker.needs import Misfit
 
+NOT_ASKED = Standing(0, 0, None, {}, {})
+
 
 def device_document(
-    name: str, device: Device, run: Run | None, misfit: Misfit | None, *, alive: bool
+    name: str,
+    device: Device,
+    run: Run | None,
+    misfit: Misfit | None,
+    standing: Standing | None,
+    *,
+    alive: bool,
 ) -> DeviceDocument:
-    """What is known of a device; `misfit` is why the active `run` does not select it."""
+    """What is known of a device; `misfit` is why the active `run` does not select it.
+
+    `standing` is of this run, or of the newest.
+    """
     beat, presence = device.heartbeat, device.presence
-    part = _part(name, run)
+    part, past = _part(name, run), standing or NOT_ASKED
     model = run.model if run is not None else None
     return DeviceDocument(
         device=name,
@@ -33,7 +45,12 @@ def device_document(
         conflict=device.conflict,
         measured_per_s=presence.speeds.get(model.program.digest) if model is not None else None,
         not_selected=misfit.why if misfit is not None else "",
-        metrics=means(part.validation) if part else {},
+        metrics=(means(part.validation) if part else {}) or past.validation,
+        loss=((means(part.training) if part else {}) or past.training).get("loss"),
+        asked=past.asked,
+        accepted=past.accepted,
+        contribution=None if past.contribution is None else round(past.contribution, 4),
+        reliability=past.reliability,
     )
 
 

@@ -1,69 +1,91 @@
-"""What people and tools see: the documents under `monitor/`, written when they change and renewed in time."""
+"""What people and tools see: the documents under `monitor/`, said when they change and renewed in time."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from aggregator import records
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.fitness import judged, shortage
 from aggregator.coordinator.phases import Phase
-from aggregator.discretion import as_it_is, without_data
-from aggregator.ledger import Ledger
-from aggregator.watch.devices import device_document
-from aggregator.watch.federation import federation, incidents
-from aggregator.watch.rounds import closed_round, open_round
-from aggregator.watch.runs import active_run, ended_run
-from broker.happenings import EventDocument
-from broker.messages import RunSummary
-from broker.monitor import Document, RoundDocument
+from aggregator.discretion import as_it_is, without_data, without_details
+from aggregator.records import Record
+from aggregator.watch.attendance import Attendance
+from aggregator.watch.board import Board, Observer, Publish
+from aggregator.watch.federation import incidents
+from aggregator.watch.pages import Page, Pages
+from aggregator.watch.past import Past
+from aggregator.watch.story import happening
+from aggregator.watch.stream import Stream
+from aggregator.watch.turns import Turns
 from broker.needs import Misfit
 from broker.topics import (
+    MONITOR_CONFUSION,
     MONITOR_DEVICE,
-    MONITOR_FEDERATION,
-    MONITOR_INCIDENTS,
+    MONITOR_EVENTS,
+    MONITOR_HISTORY,
     MONITOR_ROUND,
     MONITOR_RUN,
+    Branch,
     Topics,
 )
 
-RENEWED_EVERY_S = 30.0
 KEPT_ROUNDS = 20
 KEPT_RUNS = 5
+# A look has its limits, too; documents have their share of the messages also while much happens.
+EVENTS_A_LOOK, DEVICES_A_LOOK = 10, 500
 
-Publish = Callable[[str, bytes], bool]
-Observer = Callable[[str, Document | EventDocument], None]
+# What changes the past of a run.
+_NEWS = (
+    records.RunStarted,
+    records.RunPrepared,
+    records.RunEnded,
+    records.RoundOpened,
+    records.RoundClosed,
+    records.Transition,
+)
 Misfits = Mapping[str, Misfit | None]
 
 
 class Watch:
-    """Publishes what differs from what was published last, at most every `rate_s` seconds."""
+    """Looks every `rate_s` seconds and says what changed, most urgent first, as far as `Board` has room.
+
+    `session` is the aggregator's number. The ledger is to tell `note` of what it holds from now on.
+    """
 
     def __init__(
         self,
         core: Coordinator,
-        ledger: Ledger,
+        past: Past,
         topics: Topics,
         publish: Publish,
+        *,
+        session: int,
         dropped: Callable[[], int],
         rate_s: float,
-        *,
         discreet: bool = False,
     ) -> None:
         self._core = core
-        self._ledger = ledger
+        self._ledger = past.ledger
         self._topics = topics
-        self._publish = publish
         self._dropped = dropped
         self._rate_s = rate_s
         self._shown = without_data if discreet else as_it_is
-        self.observers: list[Observer] = []
-        """See every document and event once it was published, as it was, in the loop's thread."""
+        self._told = without_details if discreet else as_it_is
         self.waits = ""
         """Why the run waits, as of the last look; empty while it does not wait for devices."""
-        self._published: dict[str, tuple[Document, float]] = {}
-        self._newest: RunSummary | None = next(iter(ledger.runs(1)), None)
-        self._incidents = incidents(ledger)
-        self._closed: tuple[str, RoundDocument] | None = None
+        self._board = Board(publish, rate_s)
+        self._stream = Stream(session)
+        self._attendance = Attendance(core.fleet)
+        self._turns = Turns()
+        self._pages = Pages(core, past, topics)
+        self._incidents = incidents(past.ledger)
+        self._news = True
         self._due = 0.0
+
+    @property
+    def observers(self) -> list[Observer]:
+        """See every document and event once it was published, as it was, in the loop's thread."""
+        return self._board.observers
 
     def next_deadline(self) -> float:
         """When `look` is due."""
@@ -71,89 +93,97 @@ class Watch:
 
     def forget(self) -> None:
         """The broker may have lost what was published: say it again."""
-        self._published.clear()
+        self._board.forget()
         self._due = 0.0
 
-    def round_closed(self, run: str) -> None:
-        """The ledger knows something new of a run: its last round's final document, and its own."""
-        self._newest = next((summary for summary in self._ledger.runs(1) if summary.run == run), self._newest)
-        closed = [row for row in self._ledger.rounds(run) if row.outcome is not None]
-        if closed:
-            last = closed[-1]
-            document = closed_round(run, last, self._ledger.participants(run, last.round))
-            if self._closed is not None:
-                self._published.pop(self._closed[0], None)
-            self._closed = self._topics.topic(MONITOR_ROUND, run=run, round=last.round), document
-        for row in closed[-KEPT_ROUNDS - 1 : -KEPT_ROUNDS]:
-            self._publish(self._topics.topic(MONITOR_ROUND, run=run, round=row.round), b"")
-        self._due = 0.0
+    # -- what happened ---------------------------------------------------------------------------
 
-    def excluded(self, device: str) -> None:
-        """A device is known no more: its document leaves the broker."""
-        topic = self._topics.topic(MONITOR_DEVICE, device=device)
-        self._published.pop(topic, None)
-        self._publish(topic, b"")
-        self._due = 0.0
+    def note(self, noted: Sequence[Record]) -> None:
+        """These records stand in the ledger, or tell of what did not change it."""
+        for record in noted:
+            event = happening(record, time.time())
+            if event is not None:
+                self._stream.add(self._told(event))
+            self._note(record)
 
-    def mishap(self) -> None:
-        """The ledger has a new incident."""
-        self._incidents = incidents(self._ledger)
-        self._due = 0.0
+    def was_there(self, device: str, *, online: bool) -> None:
+        """The broker had kept this presence from earlier: it is no news."""
+        self._attendance.was_there(device, online=online)
 
-    def run_began(self) -> None:
+    def _note(self, record: Record) -> None:
+        if isinstance(record, _NEWS):
+            self._news, self._due = True, 0.0
+        if isinstance(record, records.RunStarted):
+            self._run_began()
+        elif isinstance(record, records.RoundClosed) and record.round > KEPT_ROUNDS:
+            self._clear(MONITOR_ROUND, run=record.run, round=record.round - KEPT_ROUNDS)
+        elif isinstance(record, records.DeviceExcluded):
+            self._clear(MONITOR_DEVICE, device=record.device)
+        elif isinstance(record, records.Incident):
+            self._incidents = incidents(self._ledger)
+
+    def _run_began(self) -> None:
         """One run more: the documents of the oldest leave the broker."""
         for summary in self._ledger.runs(KEPT_RUNS + 1)[KEPT_RUNS:]:
-            self._publish(self._topics.topic(MONITOR_RUN, run=summary.run), b"")
+            for branch in (MONITOR_RUN, MONITOR_HISTORY, MONITOR_CONFUSION):
+                self._clear(branch, run=summary.run)
             for row in self._ledger.rounds(summary.run)[-KEPT_ROUNDS:]:
-                self._publish(self._topics.topic(MONITOR_ROUND, run=summary.run, round=row.round), b"")
+                self._clear(MONITOR_ROUND, run=summary.run, round=row.round)
+
+    def _clear(self, branch: Branch, **fields: str | int) -> None:
+        self._board.clear(self._topics.topic(branch, **fields))
+
+    # -- what is said ------------------------------------------------------------------------------
 
     def look(self, now: float) -> None:
-        """Publish every document that changed or is due for renewal."""
-        self._due = now + self._rate_s
-        self._show(self._topics.topic(MONITOR_FEDERATION), federation(self._core, self._dropped(), now), now)
-        if self._incidents.incidents:
-            self._show(self._topics.topic(MONITOR_INCIDENTS), self._incidents, now)
+        """Say what there is room for."""
+        self._due, unix_s = now + self._rate_s, time.time()
+        self._board.refill(now)
+        self._read()
+        self._tell(now, unix_s)
         misfits = self._misfits(now)
         self.waits = self._shortage(misfits)
-        for name, device in self._core.fleet.devices.items():
-            document = device_document(
-                name, device, self._core.run, misfits.get(name), alive=self._core.fleet.alive(name, now)
+        # Each waits until those before it are said.
+        if all(self._show(page, now) for page in self._urgent(now, unix_s)) and self._board.sweep():
+            self._turns.take(
+                self._core.fleet.devices,
+                lambda name: self._show(self._pages.of_device(name, misfits.get(name), now, unix_s), now),
+                DEVICES_A_LOOK,
             )
-            due = self._core.due.get(name)
-            timed = {
-                "seconds_left": None if due is None else round(max(0.0, due - now), 1),
-                "heard_at_unix_s": round(time.time() - now + device.heard_at, 1),
-            }
-            self._show(self._topics.topic(MONITOR_DEVICE, device=name), document, now, **timed)
-        if self._closed is not None:
-            self._show(*self._closed, now)
-        run = self._core.run
-        if run is not None and (self._newest is None or self._newest.run != run.run):
-            self._newest = next(iter(self._ledger.runs(1)), None)
-        if run is None and self._newest is not None:
-            topic = self._topics.topic(MONITOR_RUN, run=self._newest.run)
-            self._show(topic, ended_run(self._newest), now)
-        elif run is not None:
-            self._show(
-                self._topics.topic(MONITOR_RUN, run=run.run), active_run(run, self._newest, self.waits), now
-            )
-            if run.round is not None:
-                topic = self._topics.topic(MONITOR_ROUND, run=run.run, round=run.round.number)
-                left = {"seconds_left": self._core.seconds_left}
-                self._show(topic, open_round(run, run.round, self._core.fleet, now), now, **left)
 
-    def _show(self, topic: str, document: Document, now: float, **timed: float | None) -> None:
-        """Publish a document that is not what it was; `timed` are fields that time alone changes."""
-        document = self._shown(document)
-        before = self._published.get(topic)
-        if before is not None and now - before[1] < RENEWED_EVERY_S and before[0] == document:
-            return
-        timed |= {"at_unix_s": time.time(), "renewed_every_s": RENEWED_EVERY_S}
-        said = document.model_copy(update=timed)
-        if self._publish(topic, said.payload()):
-            self._published[topic] = (document, now)
-            for observer in self.observers:
-                observer(topic, said)
+    def _read(self) -> None:
+        if self._news:
+            self._news = False
+            for topic in self._pages.read():
+                self._board.release(topic)
+
+    def _tell(self, now: float, unix_s: float) -> None:
+        """Events, oldest first."""
+        self._stream.refill(now, unix_s)
+        for event in self._attendance.look(now, unix_s):
+            self._stream.add(event)
+        topic = self._topics.topic(MONITOR_EVENTS)
+        self._stream.pour(lambda event: self._board.tell(topic, event), EVENTS_A_LOOK)
+
+    def _urgent(self, now: float, unix_s: float) -> Iterator[Page]:
+        """All documents but those of devices, which take turns."""
+        yield self._pages.of_federation(self._dropped(), now)
+        if (page := self._pages.of_run(self.waits, unix_s)) is not None:
+            yield page
+        run, topic = self._core.run, self._pages.round_topic()
+        # With many participants it takes long to make, and is said rarely.
+        if run is not None and run.round is not None and topic is not None and self._board.ready(topic, now):
+            yield self._pages.of_round(topic, run, run.round, now, unix_s)
+        yield from self._pages.of_past()
+        if self._incidents.incidents:
+            yield self._pages.of_incidents(self._incidents)
+        if self._stream.begun:
+            yield self._pages.of_events(self._stream.recent)
+
+    def _show(self, page: Page, now: float) -> bool:
+        document = self._shown(page.document).model_copy(update={"renewed_every_s": page.renewed_every_s})
+        timed = {**page.timed, "at_unix_s": time.time()}
+        return self._board.show(page.topic, document, now, pause_s=page.pause_s, **timed)
 
     def _misfits(self, now: float) -> Misfits:
         """Why devices are not selected; of nobody while there is no run that was prepared."""
