@@ -315,6 +315,8 @@ def test_rounds_beyond_those_kept_leave_the_broker_and_the_memory() -> None:
         screen.look()
         screen.complete_round()
     screen.look()
+    for _ in range(10):
+        screen.look()
     rounds = [name for name in screen.shown if "/rounds/" in name]
     assert len(rounds) == KEPT_ROUNDS + 1, "and the open one"
     assert f"runs/{RUN}/rounds/{screen.world.number}" in rounds
