@@ -18,7 +18,7 @@ EXAMPLE := $(BIN)/python -m examples.run
 # the same draws each time, so that what they reach today is reached tomorrow.
 CORE_TESTS := --hypothesis-seed=0 tests/aggregator/coordinator tests/aggregator/test_uploads.py tests/aggregator/test_stopping.py \
 	$(wildcard tests/aggregator/test_intake*.py tests/edge_agent/test_lifecycle*.py) \
-	$(addprefix tests/edge_agent/test_, $(addsuffix .py, availability conditions downloads pausing speed uploads)) \
+	$(addprefix tests/edge_agent/test_, $(addsuffix .py, availability conditions downloads pausing schedule speed uploads)) \
 	tests/broker/test_partfile.py tests/broker/test_download.py \
 	$(addprefix --ignore=, $(wildcard tests/*/*_rules.py tests/*/*/*_rules.py))
 

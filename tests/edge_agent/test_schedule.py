@@ -56,3 +56,11 @@ def test_unanswered_requests_become_rare() -> None:
     schedule.told(0.0, NOW)
     schedule.asked(NOW)
     assert schedule.ask_at <= NOW + FIRST_PAUSE_S
+
+
+def test_a_fleet_that_is_to_hurry_asks_within_the_time_and_never_later_than_it_would_anyway() -> None:
+    late, due = started(TODAY, TODAY, TODAY + DAY_S), started(TODAY, TODAY, TODAY + 1.0)
+    for schedule in (late, due):
+        schedule.hurry(600.0, NOW)
+    assert NOW <= late.ask_at <= NOW + 600.0
+    assert due.ask_at <= NOW + 1.0

@@ -11,6 +11,7 @@ from broker.topics import UPDATE_CHUNK, Topics
 from edge_agent.events import UpdateLost
 from edge_agent.store import Store
 from edge_agent.uploads import MAX_IN_FLIGHT, Uploads
+from host.errors import StorageError
 from tests.broker.peer import Peer
 from tests.edge_agent.agent_world import DEVICE
 
@@ -97,3 +98,13 @@ def test_nothing_waits_for_a_connection_that_is_not_there(
     assert uploads.send(update, (0, 1)) == []
     assert not uploads._waiting
     assert not uploads._in_flight
+
+
+def test_a_settled_update_leaves_the_card_and_goes_out_no_more(
+    uploads: Uploads, update: BlobRef, store: Store
+) -> None:
+    uploads.send(update, (0, 1, 2, 3))
+    uploads.delete(update.transfer)
+    assert not uploads._in_flight
+    with pytest.raises(StorageError, match="cannot be read"):
+        store.read_chunk(update, 0)
