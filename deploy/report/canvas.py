@@ -29,7 +29,7 @@ PALETTE = {
 INK, MUTED, LINE, ACCENT, MID, PALE, BAD = PALETTE.values()
 
 _STYLE = {
-    "font.size": 9,
+    "font.size": 10,
     "text.color": INK,
     "text.parse_math": False,
     "axes.edgecolor": LINE,
@@ -38,12 +38,13 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.xmargin": 0.03,
     "grid.color": LINE,
     "grid.linewidth": 0.6,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9,
     "lines.linewidth": 1.8,
     "svg.fonttype": "none",
     "axes.formatter.useoffset": False,

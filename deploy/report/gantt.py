@@ -14,11 +14,13 @@ STATES = {
     "training": ACCENT,
     "uploading": MID,
     "evaluating": INK,
-    "idle": LINE,
+    "waiting": LINE,
     "lost": BAD,
     "displaced": BAD,
 }
 REPORTED = "reported"
+# With its update accepted, or nothing to do, a device waits for the others.
+WAITING = (REPORTED, "idle")
 
 
 class Bar(NamedTuple):
@@ -30,14 +32,11 @@ class Bar(NamedTuple):
 
 
 def bars(course: Course, ends_s: float) -> Iterator[Bar]:
-    """Stretches of a course up to the round's end; `reported` is a moment, and no state.
-
-    A device goes on in the state in which it was when its update was accepted.
-    """
-    steps = [step for step in course.steps if step[0] != REPORTED]
-    for (state, at_s), following in zip(steps, [*steps[1:], ("", ends_s)], strict=True):
-        if following[1] > at_s:
-            yield Bar(state, at_s, following[1] - at_s)
+    """Stretches of a course, up to the round's end."""
+    ends = [*(at_s for _, at_s in course.steps[1:]), ends_s]
+    for (state, at_s), following_s in zip(course.steps, ends, strict=True):
+        if following_s > at_s:
+            yield Bar("waiting" if state in WAITING else state, at_s, following_s - at_s)
 
 
 def gantt(timeline: Timeline) -> Picture:
@@ -48,7 +47,7 @@ def gantt(timeline: Timeline) -> Picture:
     alt = f"How each participant spent round {timeline.round} of {timeline.seconds:.1f} s{last}."
     height = 1.2 + 0.24 * len(timeline.courses)
     return Picture(
-        f"round-{timeline.round:04}", title, alt, lambda figure: _draw(figure, timeline), 7.4, height
+        f"round-{timeline.round:04}", title, alt, lambda figure: _draw(figure, timeline), 9.0, height
     )
 
 
@@ -67,7 +66,7 @@ def _draw(figure: "Figure", timeline: Timeline) -> None:
     axes.set_xlim(0, max(timeline.seconds, 1e-3))
     axes.set_xlabel("seconds since the round opened")
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper center", ncols=6)
+    figure.legend(loc="outside upper center", ncols=8)
 
 
 def _mark_reported(figure: "Figure", timeline: Timeline) -> None:

@@ -120,7 +120,7 @@ def participation(facts: Facts) -> Picture | None:
         axes.set_ylim(bottom=0, top=1.1 * max(max(one.asked, one.quorum) for one in shown) + 0.1)
         _by_round(axes, "devices")
         axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.legend(loc="lower left")
+        figure.legend(loc="outside upper center", ncols=4)
 
     counted = sum(one.accepted for one in shown) / len(shown)
     asked = sum(one.asked for one in shown) / len(shown)

@@ -5,11 +5,16 @@ from datetime import UTC, datetime
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 NOTHING = "–"
+_SMALL, _LARGE = 0.001, 100
+_TOO_MANY = 1000
+_FEW = 0.01
 
 
 def value(number: float | None) -> str:
-    """A metric's value, to four digits."""
-    return NOTHING if number is None else f"{number:.4g}"
+    """A metric's value: to four digits, or four places, so that values below each other compare."""
+    if number is None:
+        return NOTHING
+    return f"{number:.4f}" if number == 0 or _SMALL <= abs(number) < _LARGE else f"{number:.4g}"
 
 
 def count(number: float) -> str:
@@ -21,8 +26,9 @@ def size(number: float) -> str:
     """Bytes in the unit that fits."""
     for unit, scale in _UNITS:
         if number >= scale:
-            return f"{number / scale:.3g} {unit}" if number < 1000 * scale else f"{number / scale:,.0f} {unit}"
-    return f"{number:.0f} bytes"
+            scaled = number / scale
+            return _kept(f"{scaled:.3g} {unit}" if scaled < _TOO_MANY else f"{count(scaled)} {unit}")
+    return _kept(f"{number:.0f} bytes")
 
 
 def duration(seconds: float | None) -> str:
@@ -30,13 +36,13 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return NOTHING
     if seconds < _MINUTE_S:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+        return _kept(f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s")
     whole = round(seconds)
     if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S} s"
+        return _kept(f"{whole // _MINUTE_S} min {whole % _MINUTE_S} s")
     if whole < _DAY_S:
-        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
-    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
+        return _kept(f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min")
+    return _kept(f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h")
 
 
 def moment(unix_s: float | None) -> str:
@@ -46,4 +52,11 @@ def moment(unix_s: float | None) -> str:
 
 def part(share: float | None) -> str:
     """A share of one, in percent."""
-    return NOTHING if share is None else f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
+    if share is None:
+        return NOTHING
+    return f"{share:.2%}" if 0 < share < _FEW else f"{share:.1%}"
+
+
+def _kept(words: str) -> str:
+    """Keep a number and its unit on one line."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
