@@ -32,6 +32,7 @@ class Participant(_State):
     validation: Metrics = Field(default_factory=dict)
     seconds: float = Field(default=0.0, description="that it trained")
     bytes_down: int = Field(default=0, description="blob bytes that it fetched for the round")
+    counted_down: int | None = Field(default=None, description="its own counter of these, as last heard")
     steps: list[Step] = Field(default_factory=list, description="what it was heard to do, in that order")
     rejected: RejectReason | None = None
     declined: DeclineReason | None = None
@@ -71,6 +72,7 @@ class Round(_State):
     target: int
     quorum: int
     cohort: dict[str, Participant]
+    open_s: float = Field(default=0.0, description="so far; a pause is no part of it")
     deadline_s: float = Field(default=0.0, description="time for training and upload, with the grace given")
     grace_given: bool = False
     note: str = Field(default="", description="decisions about the round as a whole")

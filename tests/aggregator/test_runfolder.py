@@ -117,6 +117,7 @@ def test_pruning_keeps_the_start_and_the_newest(folder: RunFolder) -> None:
         state_path(folder.theta(number)).write_bytes(b"")
         for suffix in (".keras", ".npz"):
             saved(folder, number, b"", suffix)
+        folder.confusion(number).write_bytes(b"")
     folder.prune(keep=2)
     kept = sorted(path.name for path in (folder.path / "theta").iterdir() if path.suffix == ".f32")
     assert kept == ["round-0000.f32", "round-0003.f32", "round-0004.f32"]
@@ -125,6 +126,8 @@ def test_pruning_keeps_the_start_and_the_newest(folder: RunFolder) -> None:
     for suffix in (".keras", ".npz"):
         assert folder.round_model(4).with_suffix(suffix).exists()
         assert not folder.round_model(2).with_suffix(suffix).exists()
+    assert folder.confusion(3).exists()
+    assert not folder.confusion(2).exists()
 
 
 def test_a_run_may_begin_from_an_earlier_run_or_a_file(folder: RunFolder, tmp_path: Path) -> None:

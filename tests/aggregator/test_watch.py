@@ -132,11 +132,14 @@ def test_only_what_changed_is_written() -> None:
     screen.world.begin_training("a", "b")
     screen.look()
     assert screen.look() == []
-    beat = Heartbeat(connection=connection("a"), state=AgentState.TRAINING, progress=0.25, temperature_c=61.0)
+    beat = Heartbeat(
+        connection=connection("a"), state=AgentState.TRAINING, progress=0.25, temperature_c=61.0, battery=0.5
+    )
     screen.tell(on.DeviceHeartbeat("a", beat))
     assert screen.look() == ["devices/a"]
     shown = screen.shown["devices/a"]
-    assert (shown["state"], shown["progress"], shown["temperature_c"]) == ("training", 0.25, 61.0)
+    assert (shown["state"], shown["progress"]) == ("training", 0.25)
+    assert (shown["temperature_c"], shown["battery"]) == (61.0, 0.5)
     screen.world.upload("a")
     assert screen.look() == ["devices/a", ROUND_TOPIC]
 
