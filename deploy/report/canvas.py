@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy.results.plots import new_figure, save_figure
 from host.errors import ConfigError
@@ -28,7 +28,7 @@ PALETTE = {
 }
 INK, MUTED, LINE, ACCENT, MID, PALE, BAD = PALETTE.values()
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,
     "text.parse_math": False,
@@ -71,7 +71,7 @@ class Picture:
 
 def to_svg(picture: Picture) -> str:
     """An `<svg>` element that scales, with the page's font and colours; raises ConfigError."""
-    with _style(f"midge-{picture.name}"):
+    with style(f"midge-{picture.name}"):
         figure = new_figure(picture.width, picture.height)
         picture.draw(figure)
         written = io.StringIO()
@@ -82,7 +82,7 @@ def to_svg(picture: Picture) -> str:
 
 def to_png(picture: Picture, path: Path) -> None:
     """A picture on white; raises DataError, ConfigError."""
-    with _style(f"midge-{picture.name}"):
+    with style(f"midge-{picture.name}"):
         figure = new_figure(picture.width, picture.height)
         picture.draw(figure)
         save_figure(figure, path)
@@ -100,7 +100,7 @@ def _inline(document: str, picture: Picture) -> str:
 
 
 @contextmanager
-def _style(salt: str) -> Iterator[None]:
+def style(salt: str = "midge") -> Iterator[None]:
     """Draw with our colours, text as it stands, and signs that the font has not left to the browser."""
     try:
         import matplotlib as mpl  # noqa: PLC0415  an extra, and slow to import

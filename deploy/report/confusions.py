@@ -59,9 +59,7 @@ def shown(found: Confusion | None) -> Shown | None:
         for index, (name, counts) in enumerate(zip(found.classes, matrix.tolist(), strict=True))
     ]
     readable = rows if len(rows) <= MAX_TABLE_CLASSES else []
-    return Shown(
-        found.round, found.classes, readable, _mistakes(rows), accuracy(matrix), int(matrix.sum())
-    )
+    return Shown(found.round, found.classes, readable, _mistakes(rows), accuracy(matrix), int(matrix.sum()))
 
 
 def picture(found: Confusion | None, *, always: bool = False) -> Picture | None:

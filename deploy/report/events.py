@@ -1,4 +1,4 @@
-"""What happened besides training: decisions, declines, refusals, incidents, commands; counted, and a few told."""
+"""What happened besides training, counted: decisions, declines, refusals, incidents, commands."""
 
 import json
 import sqlite3
@@ -31,11 +31,11 @@ _COMMANDS = """
 
 def troubles_of(connection: sqlite3.Connection, run: str) -> Troubles:
     """Count what did not go as it should."""
-    incidents = rows(connection, "incidents", _INCIDENTS, run, MAX_NOTED)
+    incidents = rows(connection, _INCIDENTS, run, MAX_NOTED)
     return Troubles(
-        decisions=_tallies(connection, "decisions", _DECISIONS, run),
-        declines=_tallies(connection, "declines", _DECLINES, run),
-        refusals=_tallies(connection, "refusals", _REFUSALS, run),
+        decisions=_tallies(connection, _DECISIONS, run),
+        declines=_tallies(connection, _DECLINES, run),
+        refusals=_tallies(connection, _REFUSALS, run),
         incidents=[
             Noted(row["unix_s"], row["kind"], f"{row['subject']}: {row['detail']}") for row in incidents
         ],
@@ -45,7 +45,7 @@ def troubles_of(connection: sqlite3.Connection, run: str) -> Troubles:
 def commands_of(connection: sqlite3.Connection, run: RunFacts, read_unix_s: float) -> list[Noted]:
     """What operators asked for while the run went on: who, what, before, after."""
     ended = run.ended_unix_s or read_unix_s
-    found = rows(connection, "requests", _COMMANDS, run.run, run.started_unix_s, ended, MAX_NOTED)
+    found = rows(connection, _COMMANDS, run.run, run.started_unix_s, ended, MAX_NOTED)
     return [
         Noted(
             row["answered_unix_s"],
@@ -58,14 +58,14 @@ def commands_of(connection: sqlite3.Connection, run: RunFacts, read_unix_s: floa
 
 def exclusions(connection: sqlite3.Connection) -> dict[str, str]:
     """Devices that are excluded now, and why."""
-    found = rows(connection, "exclusions", "SELECT * FROM exclusions ORDER BY device LIMIT ?", MAX_EXCLUDED)
+    found = rows(connection, "SELECT * FROM exclusions ORDER BY device LIMIT ?", MAX_EXCLUDED)
     return {row["device"]: row["reason"] for row in found}
 
 
-def _tallies(connection: sqlite3.Connection, table: str, statement: str, run: str) -> list[Tally]:
+def _tallies(connection: sqlite3.Connection, statement: str, run: str) -> list[Tally]:
     return [
         Tally(row["what"], row["times"], row["devices"], _example(row))
-        for row in rows(connection, table, statement, run, MAX_TALLIES)
+        for row in rows(connection, statement, run, MAX_TALLIES)
     ]
 
 

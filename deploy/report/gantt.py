@@ -66,7 +66,9 @@ def _draw(figure: "Figure", timeline: Timeline) -> None:
     axes.set_xlim(0, max(timeline.seconds, 1e-3))
     axes.set_xlabel("seconds since the round opened")
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper center", ncols=8)
+    named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    labels = sorted(named, key=lambda label: [*STATES, label].index(label))
+    figure.legend([named[label] for label in labels], labels, loc="outside upper center", ncols=8)
 
 
 def _mark_reported(figure: "Figure", timeline: Timeline) -> None:

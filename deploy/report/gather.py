@@ -78,14 +78,12 @@ def gather(connection: sqlite3.Connection, run: str) -> Facts:
 
 def run_facts(connection: sqlite3.Connection, run: str) -> RunFacts:
     """Read the run itself; raises ConfigError when the ledger does not know it."""
-    found = next(rows(connection, "runs", "SELECT * FROM runs WHERE run = ?", run), None)
+    found = next(rows(connection, "SELECT * FROM runs WHERE run = ?", run), None)
     if found is None:
-        newest = rows(
-            connection, "runs", "SELECT run FROM runs ORDER BY started_unix_s DESC LIMIT ?", MAX_TOLD_RUNS
-        )
+        newest = rows(connection, "SELECT run FROM runs ORDER BY started_unix_s DESC LIMIT ?", MAX_TOLD_RUNS)
         known = ", ".join(row["run"] for row in newest) or "none"
         raise ConfigError(f"the ledger knows no run {run!r}; its newest runs: {known}")
-    asked = rows(connection, "requests", "SELECT user FROM requests WHERE id = ?", found["request"])
+    asked = rows(connection, "SELECT user FROM requests WHERE id = ?", found["request"])
     return RunFacts(
         run=run,
         task=found["task"],
@@ -107,7 +105,7 @@ def run_facts(connection: sqlite3.Connection, run: str) -> RunFacts:
 def round_facts(connection: sqlite3.Connection, run: str) -> list[RoundFacts]:
     """Read a run's rounds in order; of more than 100,000, the newest."""
     parts = {
-        part: {row["round"]: row["value"] for row in rows(connection, _table(text), text, run)}
+        part: {row["round"]: row["value"] for row in rows(connection, text, run)}
         for part, text in _PARTS.items()
     }
     text = "SELECT * FROM rounds WHERE run = ? ORDER BY round DESC LIMIT ?"
@@ -124,7 +122,7 @@ def round_facts(connection: sqlite3.Connection, run: str) -> list[RoundFacts]:
             federated=_means(row["federated"]),
             **{part: counts.get(row["round"], 0) for part, counts in parts.items()},
         )
-        for row in rows(connection, "rounds", text, run, MAX_ROUNDS)
+        for row in rows(connection, text, run, MAX_ROUNDS)
     ]
     return found[::-1]
 
@@ -148,11 +146,10 @@ def thinned(numbers: Sequence[int], most: int) -> list[int]:
 def _devices(connection: sqlite3.Connection, run: str) -> list[DeviceFacts]:
     found: dict[str, dict[str, Any]] = defaultdict(dict)
     for part, text in _BY_DEVICE.items():
-        for row in rows(connection, _table(text), text, run):
+        for row in rows(connection, text, run):
             found[row["device"]][part] = row["value"]
-    for row in rows(connection, "updates", _UPDATES_BY_DEVICE, run):
-        names = ("accepted", "bytes_up", "seconds", "examples")
-        found[row["device"]] |= {name: row[name] for name in names}
+    for row in rows(connection, _UPDATES_BY_DEVICE, run):
+        found[row["device"]] |= {part: row[part] for part in ("accepted", "bytes_up", "seconds", "examples")}
     names = [name for name in DeviceFacts.__slots__ if name != "device"]
     return [
         DeviceFacts(device, **{name: parts.get(name, 0) for name in names})
@@ -164,7 +161,8 @@ def _spreads(
     connection: sqlite3.Connection, run: str, rounds: Sequence[RoundFacts], names: Sequence[str]
 ) -> tuple[list[RoundSpread], list[Fit]]:
     """The devices' values of evenly chosen rounds, and each device's newest of these."""
-    spreads, fits = [], {}
+    spreads: list[RoundSpread] = []
+    fits: dict[str, Fit] = {}
     trained = [one.round for one in rounds if one.accepted]
     for number in thinned(trained, MAX_SPREADS):
         own, federated = (_by_device(connection, text, run, number) for text in (_OWN, _FEDERATED))
@@ -179,9 +177,7 @@ def _spreads(
 
 
 def _by_device(connection: sqlite3.Connection, text: str, run: str, number: int) -> dict[str, Means]:
-    found = {
-        row["device"]: _means(row["found"]) for row in rows(connection, _table(text), text, run, number)
-    }
+    found = {row["device"]: _means(row["found"]) for row in rows(connection, text, run, number)}
     return {device: values for device, values in found.items() if values}
 
 
@@ -205,7 +201,7 @@ def _phases(
         if begun["round"] is not None and begun["target"] != "waiting":
             by_round[begun["round"]][begun["target"]] += seconds
 
-    for row in rows(connection, "transitions", text, run.run):
+    for row in rows(connection, text, run.run):
         if before is not None:
             add(before, row["unix_s"])
         before = row
@@ -217,7 +213,7 @@ def _phases(
 def _timelines(connection: sqlite3.Connection, run: str, rounds: Sequence[RoundFacts]) -> list[Timeline]:
     """How participants spent the newest and the slowest of the rounds of which that is known."""
     text = "SELECT DISTINCT round FROM courses WHERE run = ?"
-    known = {row["round"] for row in rows(connection, "courses", text, run)}
+    known = {row["round"] for row in rows(connection, text, run)}
     told = [one for one in rounds if one.round in known and one.seconds is not None]
     if not told:
         return []
@@ -233,17 +229,12 @@ def _timeline(connection: sqlite3.Connection, run: str, one: RoundFacts, why: st
     text = "SELECT device, steps FROM courses WHERE run = ? AND round = ? ORDER BY device"
     found = [
         Course(row["device"], tuple((str(state), float(at_s)) for state, at_s in json.loads(row["steps"])))
-        for row in rows(connection, "courses", text, run, one.round)
+        for row in rows(connection, text, run, one.round)
     ]
     slowest = sorted(found, key=lambda course: -max((at_s for _, at_s in course.steps), default=0.0))
     shown = {course.device for course in slowest[:MAX_COURSES]}
     courses = [course for course in found if course.device in shown]
     return Timeline(one.round, one.seconds or 0.0, why, courses, len(found) - len(courses))
-
-
-def _table(text: str) -> str:
-    """The table that a statement reads."""
-    return text.split(" FROM ", 1)[1].split()[0]
 
 
 def _digest(column: str | None) -> str | None:

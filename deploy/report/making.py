@@ -1,10 +1,14 @@
 """Writes reports: ledger and run folder in, files out."""
 
+import sqlite3
+import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from deploy.report.comparing import Compared
 from deploy.report.facts import Facts
-from deploy.report.gather import gather
+from deploy.report.gather import gather, round_facts, run_facts
 from deploy.report.page import page, write_pictures
 from deploy.report.runfiles import RunFiles, read_run_files
 from deploy.report.source import read_ledger
@@ -21,6 +25,18 @@ def make_report(folder: Path, run: str, output: Path, pictures: Path | None = No
     files = read_run_files(folder / "runs" / run)
     _write(output, page(facts, files, _version()))
     return [output, *(_write_pictures(facts, files, pictures) if pictures is not None else [])]
+
+
+def read_compared(folder: Path, runs: Sequence[str]) -> list[Compared]:
+    """Read runs of one aggregator, in this order; raises ConfigError, StorageError."""
+
+    def read(connection: sqlite3.Connection, run: str) -> Compared:
+        about = run_facts(connection, run)
+        versions = read_run_files(folder / "runs" / run).table("versions")
+        seconds = (about.ended_unix_s or time.time()) - about.started_unix_s
+        return Compared(about, round_facts(connection, run), versions, seconds)
+
+    return read_ledger(folder, lambda connection: [read(connection, run) for run in runs])
 
 
 def _write(path: Path, text: str) -> None:

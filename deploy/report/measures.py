@@ -33,6 +33,18 @@ def metric_names(rounds: Iterable[RoundFacts], rule: StopRule | None = None) -> 
     return chosen
 
 
+def read_goal(text: str) -> StopRule:
+    """Read `METRIC=NUMBER`, to be reached from below or above as the metric asks, or a rule as it stands.
+
+    Raises ValueError.
+    """
+    name, equals, number = text.partition("=")
+    if equals and not name.endswith((">", "<")):
+        sign = "<=" if lower_is_better(name) else ">="
+        return StopRule.parse(f"{name.strip()} {sign} {number.strip()}")
+    return StopRule.parse(text)
+
+
 def better(name: str, one: float, other: float) -> bool:
     """Whether `one` is a better value of a metric than `other`."""
     return one < other if lower_is_better(name) else one > other
@@ -42,9 +54,7 @@ def best_round(rounds: Iterable[RoundFacts], name: str) -> RoundFacts | None:
     """The first round with the best value; None where none was measured."""
     best: RoundFacts | None = None
     for one in rounds:
-        if name in one.decisive and (
-            best is None or better(name, one.decisive[name], best.decisive[name])
-        ):
+        if name in one.decisive and (best is None or better(name, one.decisive[name], best.decisive[name])):
             best = one
     return best
 

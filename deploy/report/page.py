@@ -29,29 +29,33 @@ def page(facts: Facts, files: RunFiles, version: str) -> str:
     """Write the page; raises ConfigError where a library is missing."""
     name = facts.names[0] if facts.names else None
     drawn = {key: [_figure(one) for one in found] for key, found in _pictures(facts).items()}
-    return _environment().get_template(TEMPLATE).render(
-        facts=facts,
-        run=facts.run,
-        setting=facts.run.settings.get,
-        files=files,
-        version=version,
-        palette=PALETTE,
-        name=name,
-        best=best_round(facts.rounds, name) if name else None,
-        lower=lower_is_better(name) if name else False,
-        pictures=drawn,
-        rounds=_round_rows(facts, name),
-        devices=_device_rows(facts.devices),
-        totals=_totals(facts),
-        fits=_fit_rows(facts, name),
-        fair=fairness(facts.fits, name) if name else None,
-        even=evenness(facts.devices),
-        spread=next((one for one in reversed(facts.spreads) if one.federated or one.own), None),
-        abandoned=[one for one in facts.rounds if one.outcome == "abandoned"],
-        confusion=confusions.shown(files.confusion),
-        confusion_picture=_figure(found) if (found := confusions.picture(files.confusion)) else None,
-        settings=_settings(facts),
-        commands=commands(facts.run, files),
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            facts=facts,
+            run=facts.run,
+            setting=facts.run.settings.get,
+            files=files,
+            version=version,
+            palette=PALETTE,
+            name=name,
+            best=best_round(facts.rounds, name) if name else None,
+            lower=lower_is_better(name) if name else False,
+            pictures=drawn,
+            rounds=_round_rows(facts, name),
+            devices=_device_rows(facts.devices),
+            totals=_totals(facts),
+            fits=_fit_rows(facts, name),
+            fair=fairness(facts.fits, name) if name else None,
+            even=evenness(facts.devices),
+            spread=next((one for one in reversed(facts.spreads) if one.federated or one.own), None),
+            abandoned=[one for one in facts.rounds if one.outcome == "abandoned"],
+            confusion=confusions.shown(files.confusion),
+            confusion_picture=_figure(found) if (found := confusions.picture(files.confusion)) else None,
+            settings=_settings(facts),
+            commands=commands(facts.run, files),
+        )
     )
 
 

@@ -38,8 +38,10 @@ def _curve(facts: Facts, name: str) -> Picture:
         axes = figure.add_subplot()
         if spreads:
             numbers = [number for number, _ in spreads]
-            ends = [[one.lower for _, one in spreads], [one.upper for _, one in spreads]]
-            axes.fill_between(numbers, *ends, color=PALE, alpha=0.6, lw=0, label="middle half of devices")
+            lower, upper = [one.lower for _, one in spreads], [one.upper for _, one in spreads]
+            axes.fill_between(
+                numbers, lower, upper, color=PALE, alpha=0.6, lw=0, label="middle half of devices"
+            )
             worst = [one.most if lower_is_better(name) else one.least for _, one in spreads]
             axes.plot(numbers, worst, color=BAD, lw=1, ls=":", label="worst device")
         if mean:
@@ -65,8 +67,8 @@ def versus(facts: Facts) -> Picture | None:
         return None
     gains = [_gain(fit, name) for fit in pairs]
     alt = (
-        f"{name} of each device's own model and of the federated model on the same data: the federated one is "
-        f"better on {sum(gain > 0 for gain in gains)} and worse on {sum(gain < 0 for gain in gains)} of "
+        f"{name} of each device's own model and of the federated model on the same data: the federated one "
+        f"is better on {sum(gain > 0 for gain in gains)} and worse on {sum(gain < 0 for gain in gains)} of "
         f"{len(pairs)} devices."
     )
     title = f"{name}: own model against federated model"
@@ -119,7 +121,7 @@ def participation(facts: Facts) -> Picture | None:
             axes.plot(*crosses, color=BAD, ls="", marker="x", label="abandoned")
         axes.set_ylim(bottom=0, top=1.1 * max(max(one.asked, one.quorum) for one in shown) + 0.1)
         _by_round(axes, "devices")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="y", integer=True)
         figure.legend(loc="outside upper center", ncols=4)
 
     counted = sum(one.accepted for one in shown) / len(shown)
@@ -163,7 +165,10 @@ def traffic(facts: Facts) -> Picture | None:
         width = _bar_width(numbers)
         largest = max(max(one.bytes_up, one.bytes_down) for one in shown)
         unit, scale = next((unit for unit in _UNITS if largest >= unit[1]), _UNITS[-1])
-        sides = (("up: updates", "bytes_up", ACCENT, -1), ("down: models and programs", "bytes_down", PALE, 1))
+        sides = (
+            ("up: updates", "bytes_up", ACCENT, -1),
+            ("down: models and programs", "bytes_down", PALE, 1),
+        )
         for label, field, colour, side in sides:
             values = [getattr(one, field) / scale for one in shown]
             if any(values):

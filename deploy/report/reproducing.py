@@ -26,7 +26,9 @@ def commands(run: RunFacts, files: RunFiles) -> list[str]:
     versions = files.table("versions")
     midge = f"midge[aggregator]=={versions['midge']}" if "midge" in versions else "midge[aggregator]"
     pins = [f"{name}=={versions[name]}" for name in PINNED if name in versions]
-    given = [f"--set {shlex.quote(f'{name}={_text(value)}')}" for name, value in changes(run.settings).items()]
+    given = [
+        f"--set {shlex.quote(f'{name}={_text(value)}')}" for name, value in changes(run.settings).items()
+    ]
     return [
         f"pip install {' '.join(map(shlex.quote, [midge, *pins]))}",
         " ".join(["midge start", shlex.quote(run.task), *given]),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 _SMALL, _LARGE = 0.001, 100
 _TOO_MANY = 1000
 _FEW = 0.01

@@ -11,6 +11,7 @@ import numpy as np
 from aggregator.coordinator.phases import Decision, Phase
 from aggregator.ledger import Ledger
 from aggregator.records import (
+    JSON,
     Course,
     Decided,
     Declined,
@@ -59,7 +60,9 @@ class Writer:
     def begin(self) -> None:
         """Start the run and build its model."""
         settings = RunSettings.model_validate(self.settings).model_dump(mode="json")
-        started = RunStarted(self.run, self.task, settings, seed=self.seed, request=REQUEST[:-1] + self.run[-1])
+        started = RunStarted(
+            self.run, self.task, settings, seed=self.seed, request=REQUEST[:-1] + self.run[-1]
+        )
         self.write(started, Transition(self.run, None, Phase.IDLE, Phase.PREPARING))
         answered = RequestAnswered(
             REQUEST[:-1] + self.run[-1], "ada", "start", {"task": self.task}, "- idle", self.run, b""
@@ -100,7 +103,9 @@ class Writer:
             Transition(self.run, number, Phase.TRAINING, Phase.WAITING),
         )
 
-    def train(self, number: int, devices: Sequence[str], *, validated: bool = True, held_out: bool = True) -> None:
+    def train(
+        self, number: int, devices: Sequence[str], *, validated: bool = True, held_out: bool = True
+    ) -> None:
         """A whole round: of every ten devices one declines, one is silent and one is refused."""
         self.open(number, devices)
         level = 1 - 0.85 * float(np.exp(-number / 6))
@@ -116,9 +121,17 @@ class Writer:
     def _part(self, number: int, place: int, device: str, level: float, *, validated: bool) -> list[Record]:
         run, kind = self.run, (place + number) % 10
         fetched, trained = 0.4 + 0.05 * place % 1, 2.0 + 5 * float(self.chance.random())
-        steps = [("fetching", 0.1), ("training", fetched), ("uploading", trained), ("reported", trained + 0.6)]
+        steps = [
+            ("fetching", 0.1),
+            ("training", fetched),
+            ("uploading", trained),
+            ("reported", trained + 0.6),
+        ]
         if kind == 7:
-            return [Declined(run, number, device, DeclineReason.DISK, "2 MB left"), self._course(number, device, steps[:1])]
+            return [
+                Declined(run, number, device, DeclineReason.DISK, "2 MB left"),
+                self._course(number, device, steps[:1]),
+            ]
         if kind == 8:
             return [
                 Decided(run, number, device, Decision.LOST, "silent for 15 s"),
@@ -132,7 +145,15 @@ class Writer:
         own, new = (level + float(self.chance.normal(0, 0.04)) for _ in range(2))
         validation = self._metrics(min(1.0, own * 0.95), 20.0) if validated else {}
         accepted = UpdateAccepted(
-            run, number, device, f"{place:064x}", 40_100, 200 + 10 * place, {"loss": (30.0, 60.0)}, validation, trained
+            run,
+            number,
+            device,
+            f"{place:064x}",
+            40_100,
+            200 + 10 * place,
+            {"loss": (30.0, 60.0)},
+            validation,
+            trained,
         )
         report: list[Record] = (
             [Reported(run, number, device, self._metrics(min(1.0, new), 20.0))] if validated else []
@@ -157,10 +178,13 @@ class Writer:
     def files(self, classes: Sequence[str] | None = None, confusion: int | None = None) -> RunFolder:
         """Write run.toml, and a confusion matrix of a round."""
         run = RunFolder(self.folder / "runs", self.run)
-        contract = {"shape": [8, 8], "dtype": "uint8", "target_shape": []}
-        run.write_manifest({"run": self.run, "contract": contract | ({"classes": [*classes]} if classes else {})})
+        contract: dict[str, JSON] = {"shape": [8, 8], "dtype": "uint8", "target_shape": []}
+        contract |= {"classes": [*classes]} if classes else {}
+        run.write_manifest({"run": self.run, "contract": contract})
         if classes and confusion is not None:
-            counts = self.chance.integers(0, 4, (len(classes), len(classes))) + 40 * np.eye(len(classes), dtype=int)
+            counts = self.chance.integers(0, 4, (len(classes), len(classes))) + 40 * np.eye(
+                len(classes), dtype=int
+            )
             document = {"classes": [*classes], "counts": counts.tolist()}
             run.round_model(confusion).with_suffix(".confusion.json").write_text(json.dumps(document))
         return run
