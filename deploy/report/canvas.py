@@ -49,6 +49,8 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "axes.formatter.useoffset": False,
 }
+MAX_LABEL = 32
+
 _HEAD = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _NAMESPACES = re.compile(r' xmlns(:\w+)?="[^"]*"')
 _GROUP_IDS = re.compile(r'(<g) id="[^"]*"')
@@ -88,12 +90,17 @@ def to_png(picture: Picture, path: Path) -> None:
         save_figure(figure, path)
 
 
+def label(text: str) -> str:
+    """A name that leaves room for what it names."""
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
+
+
 def _inline(document: str, picture: Picture) -> str:
     """Take a document's frame away, and what two of them in one page would have in common."""
     svg = _GROUP_IDS.sub(r"\1", _NAMESPACES.sub("", _HEAD.sub("", document)))
     svg = _FONTS.sub("", _STYLES.sub("", svg))
-    label = f'<svg class="picture" role="img" aria-label="{escape(picture.alt)}"'
-    svg = _SIZE.sub(label, svg, count=1)
+    opening = f'<svg class="picture" role="img" aria-label="{escape(picture.alt)}"'
+    svg = _SIZE.sub(lambda _: opening, svg, count=1)
     for name, colour in PALETTE.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg.strip()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy.report.canvas import Picture
+from deploy.report.canvas import Picture, label
 from deploy.report.runfiles import Confusion
 from deploy.results.confusion import accuracy
 from deploy.results.plots import confusion_size, draw_confusion
@@ -72,7 +72,7 @@ def picture(found: Confusion | None, *, always: bool = False) -> Picture | None:
     alt += "." if right is None else f": {right:.1%} of {found.matrix.sum()} right."
 
     def draw(figure: "Figure") -> None:
-        draw_confusion(figure, found.matrix, found.classes, title)
+        draw_confusion(figure, found.matrix, [label(name) for name in found.classes], title)
         figure.axes[0].grid(visible=False)
 
     return Picture("confusion", title, alt, draw, side, side)

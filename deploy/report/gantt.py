@@ -56,10 +56,10 @@ def _draw(figure: "Figure", timeline: Timeline) -> None:
     labelled: set[str] = set()
     for place, course in enumerate(reversed(timeline.courses)):
         for bar in bars(course, timeline.seconds):
-            label = None if bar.state in labelled else bar.state
+            first = None if bar.state in labelled else bar.state
             labelled.add(bar.state)
             colour = STATES.get(bar.state, LINE)
-            axes.barh(place, bar.seconds, 0.62, bar.begin_s, color=colour, lw=0, label=label)
+            axes.barh(place, bar.seconds, 0.62, bar.begin_s, color=colour, lw=0, label=first)
     _mark_reported(figure, timeline)
     axes.set_yticks(range(len(timeline.courses)), [one.device for one in reversed(timeline.courses)])
     axes.set_ylim(-0.6, len(timeline.courses) - 0.4)
@@ -67,8 +67,8 @@ def _draw(figure: "Figure", timeline: Timeline) -> None:
     axes.set_xlabel("seconds since the round opened")
     axes.grid(axis="y", visible=False)
     named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    labels = sorted(named, key=lambda label: [*STATES, label].index(label))
-    figure.legend([named[label] for label in labels], labels, loc="outside upper center", ncols=8)
+    labels = sorted(named, key=lambda state: [*STATES, state].index(state))
+    figure.legend([named[state] for state in labels], labels, loc="outside upper center", ncols=8)
 
 
 def _mark_reported(figure: "Figure", timeline: Timeline) -> None:

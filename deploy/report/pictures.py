@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deploy.report.canvas import ACCENT, BAD, INK, LINE, MID, MUTED, PALE, Picture
+from deploy.report.canvas import ACCENT, BAD, INK, LINE, MID, MUTED, PALE, Picture, label
 from deploy.report.facts import Facts, Fit, RoundFacts
 from deploy.report.gather import thinned
 from deploy.report.measures import lower_is_better
@@ -50,7 +50,7 @@ def _curve(facts: Facts, name: str) -> Picture:
             axes.plot(*zip(*held, strict=True), color=ACCENT, marker=_dot(held), ms=3, label="held-out data")
         if lower_is_better(name):
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-        _by_round(axes, name)
+        _by_round(axes, label(name))
         axes.legend(loc="best")
 
     newest = (held or mean)[-1]
@@ -89,7 +89,7 @@ def _dumbbells(figure: "Figure", fits: Sequence[Fit], name: str) -> None:
     axes.set_yticks(places, [fit.device for fit in fits])
     axes.set_ylim(-0.7, len(fits) - 0.3)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(name)
+    axes.set_xlabel(label(name))
     figure.legend(loc="outside upper center", ncols=2)
 
 
@@ -98,8 +98,8 @@ def _scatter(figure: "Figure", fits: Sequence[Fit], name: str) -> None:
     own, federated = [fit.own[name] for fit in fits], [fit.federated[name] for fit in fits]
     axes.scatter(own, federated, s=16, color=ACCENT, alpha=0.55, lw=0)
     axes.axline((own[0], own[0]), slope=1, color=MUTED, lw=1, ls="--")
-    axes.set_xlabel(f"{name}, own model")
-    axes.set_ylabel(f"{name}, federated model")
+    axes.set_xlabel(f"{label(name)}, own model")
+    axes.set_ylabel(f"{label(name)}, federated model")
 
 
 def participation(facts: Facts) -> Picture | None:
@@ -169,11 +169,11 @@ def traffic(facts: Facts) -> Picture | None:
             ("up: updates", "bytes_up", ACCENT, -1),
             ("down: models and programs", "bytes_down", PALE, 1),
         )
-        for label, field, colour, side in sides:
+        for what, field, colour, side in sides:
             values = [getattr(one, field) / scale for one in shown]
             if any(values):
                 places = [number + side * width / 4 for number in numbers]
-                axes.bar(places, values, width / 2, color=colour, label=label, lw=0)
+                axes.bar(places, values, width / 2, color=colour, label=what, lw=0)
         _by_round(axes, unit)
         axes.grid(axis="x", visible=False)
         figure.legend(loc="outside upper center", ncols=2)
@@ -190,9 +190,9 @@ def _bar_width(numbers: Sequence[int]) -> float:
     return 0.8 * (numbers[-1] - numbers[0] + 1) / len(numbers)
 
 
-def _by_round(axes: "Axes", label: str) -> None:
+def _by_round(axes: "Axes", measured: str) -> None:
     axes.set_xlabel("round")
-    axes.set_ylabel(label)
+    axes.set_ylabel(measured)
     axes.locator_params(axis="x", integer=True)
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from aggregator.stopping import StopRule
 from deploy.report import wording
-from deploy.report.canvas import style
+from deploy.report.canvas import label, style
 from deploy.report.comparing import Compared, csv_rows, differences, names_of
 from deploy.results.plots import Panel, plot_panels
 from host.errors import DataError
@@ -52,7 +52,7 @@ def plot(runs: Sequence[Compared], rule: StopRule | None, path: Path) -> None:
     for name in names:
         lines = {one.run.run: _curve(one, name) for one in runs}
         levels = {str(rule): rule.bound} if rule is not None and rule.metric == name else {}
-        panels.append(Panel(name, lines, levels))
+        panels.append(Panel(label(name), lines, levels))
     with style():
         plot_panels(path, panels)
 
