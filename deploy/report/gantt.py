@@ -1,6 +1,7 @@
 """How a round's participants spent it, as a Gantt picture."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from deploy.report.canvas import ACCENT, BAD, INK, LINE, MID, PALE, Picture
@@ -33,8 +34,7 @@ class Bar(NamedTuple):
 
 def bars(course: Course, ends_s: float) -> Iterator[Bar]:
     """Stretches of a course, up to the round's end."""
-    ends = [*(at_s for _, at_s in course.steps[1:]), ends_s]
-    for (state, at_s), following_s in zip(course.steps, ends, strict=True):
+    for (state, at_s), (_, following_s) in pairwise([*course.steps, ("", ends_s)]):
         if following_s > at_s:
             yield Bar("waiting" if state in WAITING else state, at_s, following_s - at_s)
 

@@ -257,6 +257,7 @@ def test_a_course_is_waiting_once_its_update_counts() -> None:
         Bar("evaluating", 5.0, 1.0),
         Bar("waiting", 6.0, 1.0),
     ]
+    assert list(bars(Course("pi-2", ()), 7.0)) == []
 
 
 def midge(*arguments: str) -> subprocess.CompletedProcess[str]:
