@@ -17,8 +17,8 @@ PICTURE = Path(__file__).parent / "pictures" / "report.png"
 DEMO = ("--devices", "6", "--rounds", "20")
 SIZE = (1100, 1290)
 SHOWN = 0.75
+COLOURS = 256
 LIMIT_BYTES = 150_000
-COLOURS = 128
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from aggregator.settings import AggregatorSettings
 from aggregator.stopping import StopRule
-from deploy.report.comparing import document
+from deploy.report.comparing import check_measured, document
 from deploy.report.making import make_report, read_compared
 from deploy.report.measures import read_goal
 from deploy.report.showing import plot, tables, write_csv
@@ -85,6 +85,8 @@ def compare(
         )
     rule = _goal(reach)
     found = read_compared(aggregator_folder(folder, config), runs)
+    if rule is not None:
+        check_measured(found, rule)
     if picture is not None:
         plot(found, rule, picture)
     if table is not None:

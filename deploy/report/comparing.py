@@ -8,6 +8,7 @@ from aggregator.stopping import StopRule
 from broker.monitor import Means
 from deploy.report.facts import RoundFacts, RunFacts
 from deploy.report.measures import best_round, metric_names
+from host.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,14 @@ class Compared:
 def names_of(runs: Sequence[Compared], rule: StopRule | None) -> list[str]:
     """The metrics to compare, the decisive one first."""
     return metric_names([one for compared in runs for one in compared.rounds], rule)
+
+
+def check_measured(runs: Sequence[Compared], rule: StopRule) -> None:
+    """Raise ConfigError where no run measured what the rule is about."""
+    found = {name for compared in runs for one in compared.rounds for name in one.decisive}
+    if rule.metric not in found:
+        known = ", ".join(sorted(found)) or "nothing"
+        raise ConfigError(f"none of these runs measured {rule.metric!r}; measured was {known}")
 
 
 def differences(runs: Sequence[Compared]) -> dict[str, list[Any]]:

@@ -1,5 +1,6 @@
 """Writes reports: ledger and run folder in, files out."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from deploy.report.runfiles import RunFiles, read_run_files
 from deploy.report.source import read_ledger
 from host.errors import DataError
 from host.files import write_atomic
+
+# What no HTML page may have in it, and a detail of a device's may.
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def make_report(folder: Path, run: str, output: Path, pictures: Path | None = None) -> list[Path]:
@@ -41,7 +45,7 @@ def read_compared(folder: Path, runs: Sequence[str]) -> list[Compared]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_atomic(path, text.encode("utf-8", "replace"))
+        write_atomic(path, _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "replace"))
     except OSError as error:
         raise DataError(f"{path}: the report cannot be written: {error.strerror}") from None
 

@@ -25,10 +25,10 @@ PHASES = {
 
 def curves(facts: Facts) -> list[Picture]:
     """A picture a metric: held-out data, and how the devices' values spread."""
-    return [_curve(facts, name) for name in facts.names]
+    return [_curve(facts, name, place) for place, name in enumerate(facts.names, 1)]
 
 
-def _curve(facts: Facts, name: str) -> Picture:
+def _curve(facts: Facts, name: str, place: int) -> Picture:
     shown = _thinned(facts.closed)
     held = [(one.round, one.metrics[name]) for one in shown if name in one.metrics]
     mean = [(one.round, one.federated[name]) for one in shown if name in one.federated]
@@ -56,7 +56,7 @@ def _curve(facts: Facts, name: str) -> Picture:
     newest = (held or mean)[-1]
     source = "on held-out data" if held else "on the devices' own validation data"
     alt = f"{name} by round; newest, in round {newest[0]}: {newest[1]:.4g} {source}."
-    return Picture(f"metric-{_file_name(name)}", f"{name} by round", alt, draw)
+    return Picture(f"metric-{place}-{_file_name(name)}", f"{name} by round", alt, draw)
 
 
 def versus(facts: Facts) -> Picture | None:

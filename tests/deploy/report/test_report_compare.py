@@ -92,8 +92,9 @@ def test_curves_and_lines_are_written(folder: Path, tmp_path: Path) -> None:
         (["digits-1", "digits-1"], "from 2 to 8 different runs"),
         (["digits-1", "digits-9"], "knows no run 'digits-9'; its newest runs: digits-3, digits-2, digits-1"),
         (["digits-1", "digits-2", "--reach", "accuracy"], "--reach accuracy: metric, >= or <=, and number"),
+        (["digits-1", "digits-2", "--reach", "recall=0.5"], "'recall'; measured was accuracy, loss"),
     ],
-    ids=["one", "twice", "unknown", "goal"],
+    ids=["one", "twice", "unknown", "goal", "unmeasured"],
 )
 def test_what_cannot_be_compared_is_said(folder: Path, arguments: list[str], says: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):

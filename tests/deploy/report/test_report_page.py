@@ -117,7 +117,7 @@ def test_pictures_are_written_as_files_too(tmp_path: Path) -> None:
     pictures = tmp_path / "new" / "pictures"
     written = make_report(tmp_path / "aggregator", "digits-1", tmp_path / "report.html", pictures)
     assert written[0] == tmp_path / "report.html"
-    assert {path.name for path in written[1:]} >= {"metric-accuracy.png", "confusion.png", "devices.png"}
+    assert {path.name for path in written[1:]} >= {"metric-1-accuracy.png", "confusion.png", "devices.png"}
     assert set(written[1:]) == set(pictures.iterdir())
     for path in written[1:]:
         with Image.open(path) as image:
@@ -150,6 +150,7 @@ def test_what_devices_and_operators_say_stays_text(tmp_path: Path) -> None:
     assert page.text.count("<script>alert('1')</script>") >= 8
     assert "49" not in section(page, "Stragglers and drop-outs")
     assert "img" not in page.tags
+    assert "\x00" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def without_a_closed_round(writer: Writer) -> None:
