@@ -14,6 +14,7 @@ from rich.console import Console
 from deploy.command.app import EXITS
 from deploy.local.processes import end_as_by_ctrl_c
 from deploy.local.screen import Screen
+from deploy.report.making import make_report
 from examples.harness import ROOT, Example, Order, Result, write_reached
 from host.errors import MidgeError
 
@@ -47,11 +48,20 @@ def run(
         results = []
         for number in range(seed, seed + seeds):
             screen.say(f"== {name}, seed {number}")
-            results.append(example.play(Order(data, number, folder / f"seed-{number}", rounds), screen))
+            order = Order(data, number, folder / f"seed-{number}", rounds)
+            results.append(example.play(order, screen))
             screen.clear()
+            if keep is not None:
+                _report(order.folder / "aggregator", screen)
         _tell(example, results, folder, screen)
         if write:
             write_reached(ROOT / name / "README.md", example.report(results, ROOT / name))
+
+
+def _report(aggregator: Path, screen: Screen) -> None:
+    for run in sorted((aggregator / "runs").iterdir()):
+        for path in make_report(aggregator, run.name, run / "report.html"):
+            screen.say(f"report: {path}")
 
 
 def _tell(example: Example, results: list[Result], folder: Path, screen: Screen) -> None:

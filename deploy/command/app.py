@@ -19,6 +19,7 @@ from deploy.command import (
     registrar,
     remote,
     replace,
+    report,
     results,
     revoke,
     rotate,
@@ -89,6 +90,7 @@ install.add_to(app)
 registrar.add_to(app)
 remote.add_to(app)
 replace.add_to(app)
+report.add_to(app)
 results.add_to(app)
 revoke.add_to(app)
 rotate.add_to(app)

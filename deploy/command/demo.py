@@ -17,10 +17,12 @@ from deploy.demo.folder import DemoFolder
 from deploy.demo.lessons import digits, mnist
 from deploy.local.processes import end_as_by_ctrl_c
 from deploy.local.screen import Screen
+from deploy.report.making import make_report
 from host.errors import ConfigError
 
 NEEDED = ("tensorflow", "sklearn", "matplotlib")
 INTERRUPTED = 130
+REPORT = "report.html"
 MAX_DEVICES = 26
 
 
@@ -47,7 +49,7 @@ def demo(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Keep model, pictures, settings and logs in this new folder.",
+            help="Keep report, model, pictures, settings and logs in this new folder.",
             show_default=False,
         ),
     ] = None,
@@ -72,6 +74,8 @@ def demo(
             raise typer.Exit(INTERRUPTED) from None
         screen.say("")
         screen.show(outcome.table())
+        if keep is not None:
+            make_report(folder.aggregator, outcome.run, outcome.model.with_name(REPORT))
         screen.say(_epilogue(folder, outcome.model, outcome.seconds, kept=keep is not None))
         if as_json:
             typer.echo(json.dumps(outcome.document()))
@@ -96,6 +100,11 @@ def _check_installed() -> None:
 def _epilogue(folder: DemoFolder, model: Path, seconds: float, *, kept: bool) -> str:
     took = f"It took {seconds:.0f} s; no example left its device."
     if not kept:
-        return f"{took}\nThe model is gone; --keep DIR keeps it, with its curves, settings and logs."
+        return (
+            f"{took}\nThe model is gone; --keep DIR keeps it, with a report, its curves, settings and logs."
+        )
     pictures = f"{model.with_name('curves.png')}, {model.with_name('confusion.png')}"
-    return f"{took}\nmodel:    {model}\npictures: {pictures}\nsettings and logs: {folder.root}"
+    return (
+        f"{took}\nreport:   {model.with_name(REPORT)}\nmodel:    {model}\npictures: {pictures}\n"
+        f"settings and logs: {folder.root}"
+    )

@@ -19,9 +19,20 @@ COLOURS = "Blues"
 
 
 def plot_confusion(path: Path, matrix: Matrix, classes: Sequence[str], title: str) -> None:
-    """Draw the matrix, coloured by the part of each true class; raises DataError."""
-    size = min(16.0, 3.0 + 0.42 * len(classes))
+    """Draw the matrix into a file; raises DataError."""
+    size = confusion_size(len(classes))
     figure = new_figure(size, size)
+    draw_confusion(figure, matrix, classes, title)
+    save_figure(figure, path)
+
+
+def confusion_size(classes: int) -> float:
+    """Inches of a matrix's sides in which the names of its classes have room."""
+    return min(16.0, 3.0 + 0.42 * classes)
+
+
+def draw_confusion(figure: "Figure", matrix: Matrix, classes: Sequence[str], title: str) -> None:
+    """Draw the matrix, coloured by the part of each true class."""
     axes = figure.add_subplot()
     parts = matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(parts, cmap=COLOURS, vmin=0, vmax=1)
@@ -34,7 +45,6 @@ def plot_confusion(path: Path, matrix: Matrix, classes: Sequence[str], title: st
     axes.set_title(title if overall is None else f"{title}: {overall:.1%} of {matrix.sum()} right")
     if len(classes) <= TEXT_CLASSES:
         _write_counts(axes, matrix, parts)
-    save_figure(figure, path)
 
 
 def _write_counts(axes: "Axes", matrix: Matrix, parts: Any) -> None:  # noqa: ANN401  float64[n, n]

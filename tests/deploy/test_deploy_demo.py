@@ -42,11 +42,16 @@ def test_devices_that_lack_digits_learn_them_from_the_others(tmp_path: Path) -> 
     assert max(found["accuracy_alone"].values()) < 0.75
     assert found["accuracy_missing_alone"] == {"a": 0.0, "b": 0.0, "c": 0.0}
     run = folder / "aggregator/runs" / found["run"]
-    names = ("model.keras", "history.json", "run.toml", "curves.png", "confusion.png")
+    names = ("model.keras", "history.json", "run.toml", "curves.png", "confusion.png", "report.html")
     assert [name for name in names if not (run / name).is_file()] == []
     rounds = [line.split()[1] for line in told.splitlines() if line.startswith("round")]
     assert rounds == [f"{number}/{found['rounds']}" for number in range(1, found["rounds"] + 1)]
     assert str(run / "model.keras") in told
+    report = (run / "report.html").read_text()
+    # Nothing that a section shows is missing of a run of today's.
+    for said in ("How participants spent a round", "held-out examples", 'aria-label="How each participant'):
+        assert said in report
+    assert report.count('class="empty"') == 3
     for device in "abc":
         assert "aggregator_key" in (folder / f"agent-{device}.toml").read_text()
         assert "no aggregator_key is set" not in (folder / f"logs/device-{device}.log").read_text()

@@ -40,7 +40,7 @@ NOT_RUN = {
     "needs a broker and the files above": 1,
     "needs a device": 4,
     "needs a running federation": 10,
-    "needs a trained model": 1,
+    "needs a trained model": 2,
     "needs somebody else's broker": 1,
     "needs sudo": 3,
     "would install": 1,
