@@ -1,0 +1,120 @@
+"""What the table says of a device: cells, and what rows are sorted by; pure."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich.text import Text
+
+from broker.monitor import DeviceDocument
+from deploy.viewing.devices import remark
+from deploy.viewing.words import bar, degrees, duration, percent, rate, sparkline
+
+BAR_WIDTH = 8
+SPARK_WIDTH = 8
+STYLES = {"lost": "red", "training": "cyan", "uploading": "green", "evaluating": "magenta"}
+# A processor of these devices slows itself down from here on.
+HOT_C = 80.0
+LOW = 0.2
+WARNED = "bold red"
+
+
+class Row(NamedTuple):
+    """A device, for how many seconds it stands like that, and its losses by round."""
+
+    device: DeviceDocument
+    age_s: float
+    losses: Sequence[float]
+
+    @property
+    def due_s(self) -> float | None:
+        """Seconds until its update is due."""
+        left = self.device.seconds_left
+        return None if left is None else left - self.age_s
+
+
+class Column(NamedTuple):
+    """A column: a cell's text, and what rows are sorted by (None comes last)."""
+
+    name: str
+    width: int
+    cell: Callable[[Row], Text]
+    key: Callable[[Row], float | str | None]
+
+
+def _state(row: Row) -> Text:
+    state = row.device.state
+    return Text(state, STYLES.get(state, ""))
+
+
+def _done(row: Row) -> Text:
+    return Text(bar(row.device.progress, BAR_WIDTH) if row.device.state == "training" else "", "cyan")
+
+
+def _temperature(row: Row) -> Text:
+    celsius = row.device.temperature_c
+    return Text(degrees(celsius), WARNED if celsius is not None and celsius >= HOT_C else "")
+
+
+def _battery(row: Row) -> Text:
+    charge = row.device.battery
+    return Text(percent(charge), WARNED if charge is not None and charge < LOW else "")
+
+
+def last_loss(row: Row) -> float | None:
+    """The newest loss that is known of a device."""
+    return row.device.loss if row.device.loss is not None else (row.losses[-1] if row.losses else None)
+
+
+COLUMNS = (
+    Column("device", 12, lambda row: Text(row.device.device), lambda row: row.device.device),
+    Column("state", 10, _state, lambda row: row.device.state),
+    Column(
+        "progress",
+        BAR_WIDTH,
+        _done,
+        lambda row: -row.device.progress if row.device.state == "training" else None,
+    ),
+    Column(
+        "rate",
+        6,
+        lambda row: Text(rate(row.device.examples_per_s), justify="right"),
+        lambda row: -row.device.examples_per_s,
+    ),
+    Column("due", 6, lambda row: Text(duration(row.due_s), justify="right"), lambda row: row.due_s),
+    Column(
+        "temp",
+        5,
+        _temperature,
+        lambda row: None if row.device.temperature_c is None else -row.device.temperature_c,
+    ),
+    Column("battery", 7, _battery, lambda row: row.device.battery),
+    Column(
+        "loss",
+        SPARK_WIDTH,
+        lambda row: Text(sparkline(row.losses, SPARK_WIDTH)),
+        lambda row: None if (loss := last_loss(row)) is None else -loss,
+    ),
+    Column(
+        "counted",
+        7,
+        lambda row: Text(f"{row.device.accepted}/{row.device.asked}", justify="right"),
+        lambda row: row.device.reliability,
+    ),
+    Column("remarks", 40, lambda row: Text(remark(row.device)), lambda row: remark(row.device) or None),
+)
+DUE = next(index for index, column in enumerate(COLUMNS) if column.name == "due")
+
+
+def fits(device: DeviceDocument, words: str) -> bool:
+    """Whether each of the words stands somewhere in what is known of a device."""
+    known = " ".join((device.device, device.state, *device.tags, remark(device))).lower()
+    return all(word in known for word in words.lower().split())
+
+
+def ordered(rows: Sequence[Row], column: Column, *, reverse: bool) -> list[str]:
+    """Devices by a column, and by name where that says nothing; what is unknown comes last both ways."""
+    known = [(key, row) for row in rows if (key := column.key(row)) is not None]
+    unknown = [row.device.device for row in rows if column.key(row) is None]
+    known.sort(key=lambda pair: pair[1].device.device)
+    known.sort(key=lambda pair: pair[0], reverse=reverse)
+    return [row.device.device for _, row in known] + sorted(unknown)
