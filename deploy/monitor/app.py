@@ -7,8 +7,7 @@ from typing import ClassVar
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.css.query import NoMatches
-from textual.widgets import DataTable, Footer, Input
+from textual.widgets import Footer, Input
 from textual.worker import get_current_worker
 
 from broker.messages import Request, Verb
@@ -21,7 +20,7 @@ from deploy.monitor.detail import Detail
 from deploy.monitor.panels import Curve, Headline, Log
 from deploy.monitor.table import DeviceTable
 from deploy.viewing.curves import curves
-from deploy.viewing.devices import LOSS, losses
+from deploy.viewing.devices import LOSS, LossHistory
 from deploy.viewing.feed import Feed
 from deploy.viewing.standing import standing
 from deploy.viewing.summary import summary
@@ -29,6 +28,7 @@ from host.errors import MidgeError
 
 LOOK_S = 0.25
 WIDE = 120
+FILTER = "words that a device's id, state, tags or remarks have; Escape: all"
 LIGHT_BACKGROUNDS = ("7", "15")
 
 
@@ -60,120 +60,93 @@ class Monitor(App[None]):
         self._feed, self._operator, self._timeout_s = feed, operator, timeout_s
         self._heard = 0
         self._asking = False
-        self._last_losses: tuple[tuple[int, ...], dict[str, list[float]]] = ((), {})
+        self._losses = LossHistory()
         self.theme = "ansi-dark" if colourless else "textual-light" if _is_light() else "textual-dark"
+
+        self._headline, self._table, self._events = Headline(), DeviceTable(), Log()
+        self._curves = (Curve("accuracy"), Curve(LOSS))
+        self._filter = Input(placeholder=FILTER, id="filter")
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
-        yield Headline()
-        yield DeviceTable()
+        yield self._headline
+        yield self._table
         with Horizontal(id="below"):
             with Horizontal(id="curves"):
-                yield Curve("accuracy")
-                yield Curve(LOSS)
-            yield Log()
-        yield Input(
-            placeholder="words that the device, its state, tags or remarks have; Escape: all", id="filter"
-        )
+                yield from self._curves
+            yield self._events
+        yield self._filter
         yield Footer()
 
     def on_mount(self) -> None:
         """Begin to look."""
-        self.query_one(Input).display = False
-        self.query_one(DeviceTable).focus()
+        self._filter.display = False
+        self._table.focus()
         self.call_after_refresh(self.look)
         self.set_interval(LOOK_S, self.look)
 
     def look(self) -> None:
         """Take over what came, and draw what is new."""
+        if not self.screen_stack:
+            # It is closing.
+            return
         self._feed.look()
         now = time.monotonic()
         view = self._feed.view
-        main = self.screen_stack[0]
-        try:
-            main.query_one(Headline).show(
-                summary(view, self._feed.settings.federation, now), standing(self._feed, now)
-            )
-            self._show_devices(main.query_one(DeviceTable), now)
-            self._show_curves(list(main.query(Curve)))
-            main.query_one(Log).add(view.since(self._heard))
-        except NoMatches:
-            # It is closing.
-            return
+        self._headline.show(summary(view, self._feed.settings.federation, now), standing(self._feed, now))
+        rounds = view.rounds(view.run.run) if view.run is not None else []
+        devices = view.devices
+        ages_s = {name: view.age_s(MONITOR_DEVICE, now, device=name) for name in devices}
+        self._table.show(devices, ages_s, self._losses.of(rounds))
+        self._show_curves()
+        self._events.add(view.since(self._heard))
         self._heard = view.heard
         if isinstance(self.screen, Detail):
             name = self.screen.device
-            rounds = view.rounds(view.run.run) if view.run is not None else []
-            age_s = view.age_s(MONITOR_DEVICE, now, device=name)
-            self.screen.show(view.devices.get(name), age_s, rounds)
+            self.screen.show(devices.get(name), ages_s.get(name, 0.0), rounds)
 
-    def _show_devices(self, table: DeviceTable, now: float) -> None:
-        view = self._feed.view
-        devices = view.devices
-        ages_s = {name: view.age_s(MONITOR_DEVICE, now, device=name) for name in devices}
-        table.show(devices, ages_s, self._losses())
-
-    def _losses(self) -> dict[str, list[float]]:
-        view = self._feed.view
-        rounds = view.rounds(view.run.run) if view.run is not None else []
-        seen = tuple(map(id, rounds))
-        if seen != self._last_losses[0]:
-            self._last_losses = seen, losses(rounds)
-        return self._last_losses[1]
-
-    def _show_curves(self, shown: list[Curve]) -> None:
+    def _show_curves(self) -> None:
         found = curves(self._feed.view)
         names = sorted(found, key=lambda name: (name == LOSS, name != "accuracy", name))
-        for curve, name in zip(shown, [names[0], LOSS] if names else [], strict=False):
+        for curve, name in zip(self._curves, [names[0], LOSS] if names else [], strict=False):
             curve.show(name, found.get(name, []))
 
     # -- keys ------------------------------------------------------------------------------------
 
     def action_filter(self) -> None:
         """Type what devices are to be shown."""
-        field = self.query_one(Input)
-        field.display = True
-        field.focus()
+        self._filter.display = True
+        self._filter.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show what fits so far."""
-        self.query_one(DeviceTable).words = event.value
+        self._table.words = event.value
         self.look()
 
     def on_input_submitted(self) -> None:
         """Keep the filter, and go back to the table."""
-        field = self.query_one(Input)
-        field.display = bool(field.value)
-        self.query_one(DeviceTable).focus()
+        self._filter.display = bool(self._filter.value)
+        self._table.focus()
 
     def key_escape(self) -> None:
         """Show all devices again."""
-        field = self.query_one(Input)
-        field.value, field.display = "", False
-        self.query_one(DeviceTable).focus()
+        self._filter.value, self._filter.display = "", False
+        self._table.focus()
 
     def action_sort(self) -> None:
         """Sort by the next column."""
-        table = self.query_one(DeviceTable)
-        table.sort_by((table.sorted_by + 1) % len(COLUMNS))
+        self._table.sort_by((self._table.sorted_by + 1) % len(COLUMNS))
         self.look()
 
     def action_reverse(self) -> None:
         """Sort the other way round."""
-        table = self.query_one(DeviceTable)
-        table.sort_by(table.sorted_by)
+        self._table.sort_by(self._table.sorted_by)
         self.look()
 
-    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
-        """Sort by a click."""
-        self.query_one(DeviceTable).sort_by(event.column_index)
-        self.look()
-
-    def on_data_table_row_selected(self) -> None:
+    def on_device_table_chosen(self, event: DeviceTable.Chosen) -> None:
         """Show one device."""
-        if (device := self.query_one(DeviceTable).selected) is not None:
-            self.push_screen(Detail(device), lambda _: self.look())
-            self.call_after_refresh(self.look)
+        self.push_screen(Detail(event.device))
+        self.call_after_refresh(self.look)
 
     def action_toggle_log(self) -> None:
         """Where there is no room for both, show the events instead of the curves, or the other way round."""
@@ -200,7 +173,7 @@ class Monitor(App[None]):
     def action_exclude(self) -> None:
         """Have the aggregator hear nothing more of the device, once that is confirmed."""
         screen = self.screen
-        chosen = screen.device if isinstance(screen, Detail) else self.query_one(DeviceTable).selected
+        chosen = screen.device if isinstance(screen, Detail) else self._table.selected
         if chosen is None:
             self.notify("there is no device", severity="warning")
             return

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 from textual.widget import Widget
-from textual.widgets import RichLog, Static
+from textual.widgets import RichLog
 
 from broker.happenings import EventDocument, Severity
 from deploy.viewing.curves import Point, drawn
@@ -17,25 +17,27 @@ LABEL_WIDTH = 8
 STYLES = {Severity.INFO: "", Severity.WARNING: "bold", Severity.ERROR: "bold red"}
 
 
-class Headline(Static):
+class Headline(Widget):
     """The fleet, the run and the round in a line each, and above them what is wrong, if anything is."""
 
     def __init__(self) -> None:
         super().__init__(id="headline")
-        self._said: object = None
+        self._lines: list[Text] = []
 
     def show(self, told: Summary, found: Standing) -> None:
         """Draw it if it is new."""
-        if (told, found) != self._said:
-            self._said = (told, found)
-            self.update(_headline(told, found))
+        lines = [Text(told.fleet.text, "bold"), _line(told.run), _line(told.round)]
+        if found.text:
+            lines.insert(0, Text(f" {found.text} ", f"reverse {STYLES[found.severity]}"))
+        if lines != self._lines:
+            # Where everything else stands, depends on how many they are.
+            self.styles.height = len(lines)
+            self._lines = lines
+            self.refresh()
 
-
-def _headline(told: Summary, found: Standing) -> Text:
-    lines = [Text(told.fleet.text, "bold"), _line(told.run), _line(told.round)]
-    if found.text:
-        lines.insert(0, Text(f" {found.text} ", f"reverse {STYLES[found.severity]}"))
-    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+    def render(self) -> Text:
+        """As it was said last."""
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(self._lines)
 
 
 def _line(told: Line) -> Text:
