@@ -322,9 +322,9 @@ def test_a_command_is_not_given_before_it_is_confirmed(answer: str) -> None:
     async def script(stage: Stage) -> None:
         await stage.press("x")
         assert "Stop run digits-1 of federation lab? It ends; its model stays." in stage.screen
-        assert isinstance(stage.app.screen, Confirm)
+        assert [type(screen) for screen in stage.app.screen_stack[1:]] == [Confirm]
         await stage.press(answer)
-        assert not isinstance(stage.app.screen, Confirm)
+        assert len(stage.app.screen_stack) == 1
         assert len(stage.app.workers) == 0
 
     play(script)

@@ -1,4 +1,4 @@
-"""A federation as its documents tell it, for whoever shows them; what is left is long enough to stand still."""
+"""A federation as its documents tell it; what is left is long enough to stand still for a test."""
 
 import time
 from collections.abc import Iterator
