@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,13 @@ async def _picture(feed: Feed, demo: "subprocess.Popen[bytes]") -> str:
                 await pilot.pause(0.05)
             app.look()
             await pilot.pause()
-            return app.export_screenshot(title="midge monitor --demo")
+            # It would fetch a font from elsewhere: any of fixed width does.
+            return re.sub(
+                r"@font-face {.*?}\s*",
+                "",
+                app.export_screenshot(title="midge monitor --demo"),
+                flags=re.DOTALL,
+            )
 
 
 def _worth_showing(feed: Feed) -> bool:

@@ -177,4 +177,6 @@ def _remote_toml(home: Home) -> str:
     broker = home.local_broker(Role.MONITOR)
     url = home.federation.url(home.federation.ports.viewers)
     settings = OperatorSettings(broker=broker.model_copy(update={"url": url, "ca_file": Path(CA)}))
-    return starter(settings, "How the account monitor reaches the broker from another machine: copy this folder.")
+    return starter(
+        settings, "How the account monitor reaches the broker from another machine: copy this folder."
+    )

@@ -21,6 +21,7 @@ from broker.monitor import DeviceDocument
 from deploy.monitor.columns import COLUMNS, DUE, Cell, Row, cells, fits, ordered
 
 GAP = 2
+LEAST_LINES = 6
 WIDTH = sum(column.width + GAP for column in COLUMNS)
 
 
@@ -113,6 +114,8 @@ class DeviceTable(ScrollView, can_focus=True):
         self._cursor = max(0, min(self._cursor, len(order) - 1))
         if (size := Size(WIDTH, len(order) + 1)) != self.virtual_size:
             self.virtual_size = size
+            # What a small fleet does not need, curves and events take.
+            self.styles.max_height = max(LEAST_LINES, len(order) + 1)
         self._follow()
         self.refresh()
 
@@ -129,9 +132,12 @@ class DeviceTable(ScrollView, can_focus=True):
     def _strip(self, line: int) -> Strip:
         if line < 0:
             return self._drawn(self._header(), self.get_component_rich_style("devices--header"))
-        cursor = line == self._cursor
-        style = self.get_component_rich_style("devices--cursor") if cursor else self.rich_style
-        return self._drawn(self._cells[self._order[line]], style)
+        row = self._cells[self._order[line]]
+        if line == self._cursor:
+            # Its colours would be those of the background there.
+            plain = tuple(Cell(cell.text) for cell in row)
+            return self._drawn(plain, self.get_component_rich_style("devices--cursor"))
+        return self._drawn(row, self.rich_style)
 
     def _drawn(self, row: tuple[Cell, ...], style: Style) -> Strip:
         self.drawn += 1
