@@ -27,7 +27,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb flash-test
+.PHONY: help install demo monitor dashboard watched examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb flash-test
 .PHONY: clean mosquitto systemd sshd fat
 
 help: ## list the targets
@@ -37,6 +37,16 @@ install: $(STAMP) mosquitto fat ## make .venv with everything, and see that Mosq
 
 demo: install ## three devices on this machine train one model; options by ARGS="--rounds 5"
 	$(BIN)/midge demo $(ARGS)
+
+monitor: watched ## see the demo of another terminal in this one
+	$(BIN)/midge monitor --demo $(ARGS)
+
+dashboard: watched ## see it in a browser
+	$(BIN)/midge dashboard --demo $(ARGS)
+
+# Nothing is installed here: the demo's terminal may be doing it.
+watched:
+	@[ -e $(STAMP) ] || { echo "first, in another terminal: make demo" >&2; exit 1; }
 
 examples: install ## figures and pictures of all examples, half an hour; MNIST=DIR LETTERS=DIR
 	$(EXAMPLE) xor_genetic --seeds 10 --write

@@ -16,6 +16,7 @@ from deploy.command import (
     foreign,
     init,
     install,
+    monitor,
     registrar,
     remote,
     replace,
@@ -24,6 +25,7 @@ from deploy.command import (
     revoke,
     rotate,
     simulate,
+    status,
 )
 from deploy.command.control import CredentialsError, UnansweredError
 from deploy.foreign.account import NoConnectionError, RefusedError
@@ -87,6 +89,7 @@ flash.add_to(app)
 foreign.add_to(app)
 init.add_to(app)
 install.add_to(app)
+monitor.add_to(app)
 registrar.add_to(app)
 remote.add_to(app)
 replace.add_to(app)
@@ -95,6 +98,7 @@ results.add_to(app)
 revoke.add_to(app)
 rotate.add_to(app)
 simulate.add_to(app)
+status.add_to(app)
 
 
 def _verb(command: CommandInfo | TyperInfo) -> str:

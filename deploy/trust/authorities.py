@@ -109,7 +109,9 @@ def finish_ca(home: Home, file: BrokerFile, say: Say, *, leave: bool) -> ExitCod
 def _hand_over(home: Home, file: BrokerFile, say: Say) -> bool:
     """Give broker and bundles the roots and lists of now; whether the broker reads them."""
     authority = home.authority()
-    trusting = dict.fromkeys([*file.files("cafile"), home.broker / "ca.crt", *home.devices.glob(f"*/{CA}")])
+    people = home.of(Role.MONITOR).glob(CA)
+    ours = [home.broker / "ca.crt", *people, *home.devices.glob(f"*/{CA}")]
+    trusting = dict.fromkeys([*file.files("cafile"), *ours])
     revoking = dict.fromkeys([*file.files("crlfile"), home.broker / "crl.pem"])
     for path in trusting:
         replace_file(path, authority.roots, OPEN_MODE)
