@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.command import (
+    dashboard,
     demo,
     devices,
     enroll,
@@ -64,6 +65,7 @@ def _midge(
     """Train one model across devices that keep their data, over topics on a Mosquitto broker."""
 
 
+dashboard.add_to(app)
 demo.add_to(app)
 devices.add_to(app)
 enroll.add_to(app)

@@ -1,0 +1,62 @@
+"""One feed for all browsers, looked at by the server's own loop."""
+
+import asyncio
+import time
+
+from broker.monitor import RoundDocument
+from deploy.dashboard.notices import Notice, notices
+from deploy.viewing.feed import Feed
+from deploy.viewing.view import View
+
+LOOK_EVERY_S = 0.2
+
+
+class Watcher:
+    """Keeps the view up to date, and says what pages need beside it."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._cut_off_at: float | None = time.monotonic()
+        self._round: tuple[RoundDocument, float] | None = None
+
+    @property
+    def view(self) -> View:
+        """What the monitor topics told."""
+        return self._feed.view
+
+    @property
+    def federation(self) -> str:
+        """The name of what is watched."""
+        return self._feed.settings.federation
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._feed.connected
+
+    async def watch(self) -> None:
+        """Look at what arrives, until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """Take over what arrived."""
+        self._feed.look()
+        if self._feed.connected:
+            self._cut_off_at = None
+        elif self._cut_off_at is None:
+            self._cut_off_at = time.monotonic()
+
+    def notices(self) -> list[Notice]:
+        """What somebody should know first."""
+        now = time.monotonic()
+        cut_off_s = None if self._cut_off_at is None else now - self._cut_off_at
+        return notices(self.view, self._feed.trouble, cut_off_s, self._feed.missed, now)
+
+    def elapsed_s(self, document: RoundDocument) -> float:
+        """For how long the live round's document has been here: so much its clocks have gone on."""
+        now = time.monotonic()
+        if self._round is None or self._round[0] is not document:
+            self._round = document, now
+        return now - self._round[1]
