@@ -39,7 +39,7 @@ class DevicePage:
         view = self._watcher.view
         self._top.refresh()
         device = view.devices.get(self._name)
-        topic = view.topics.topic(MONITOR_DEVICE, device=self._name)
+        topic = self._watcher.topics.topic(MONITOR_DEVICE, device=self._name)
         self._facts.show(
             name=self._name,
             device=device,

@@ -87,7 +87,7 @@ class FleetPanel:
     def _is_stale(self, device: DeviceDocument | None) -> bool:
         if device is None:
             return False
-        topic = self._watcher.view.topics.topic(MONITOR_DEVICE, device=device.device)
+        topic = self._watcher.topics.topic(MONITOR_DEVICE, device=device.device)
         return self._watcher.view.is_stale(topic, time.monotonic())
 
 

@@ -58,7 +58,7 @@ class Top:
         self._watcher = watcher
         with ui.element("header").classes("bar-top"):
             ui.html(f'<a class="mark" href="/" aria-label="midge, overview">{MARK}<span>midge</span></a>')
-            ui.html(watcher_heading(watcher), tag="h1")
+            ui.html(f"federation {watcher.topics.federation}", tag="h1")
             self._status = Piece("status", "status")
             if login:
                 ui.html(f'<form method="post" action="{LOGOUT}"><button>Log out</button></form>', sanitize=False)
@@ -77,11 +77,6 @@ class Top:
             self._status.show(kind="error", text="not live" if self._watcher.connected else "no connection")
         else:
             self._status.show(kind="warning", text="live, see below")
-
-
-def watcher_heading(watcher: Watcher) -> str:
-    """The federation's name as it stands in the bar."""
-    return f"federation {watcher.federation}"
 
 
 @contextmanager

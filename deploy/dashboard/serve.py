@@ -82,7 +82,7 @@ def _add_pages(application: FastAPI, watcher: Watcher, *, login: bool) -> None:
         if len(Client.instances) > MAX_PAGES:
             raise HTTPException(503, f"{MAX_PAGES} pages are open: close some")
 
-    @ui.page("/", title=f"midge: {watcher.federation}")
+    @ui.page("/", title=f"midge: {watcher.topics.federation}")
     def overview() -> None:
         check_room()
         show_overview(watcher, login=login)

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from broker.monitor import RoundDocument
+from broker.topics import Topics
 from deploy.dashboard.notices import Notice, notices
 from deploy.viewing.feed import Feed
 from deploy.viewing.view import View
@@ -25,9 +26,9 @@ class Watcher:
         return self._feed.view
 
     @property
-    def federation(self) -> str:
-        """The name of what is watched."""
-        return self._feed.settings.federation
+    def topics(self) -> Topics:
+        """Where it is told."""
+        return self._feed.settings.topics
 
     @property
     def connected(self) -> bool:
