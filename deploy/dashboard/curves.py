@@ -147,7 +147,7 @@ def options(figure: Figure) -> Options:
     shared = {"animation": False, "backgroundColor": "transparent", "textStyle": {"fontFamily": "inherit"}}
     return shared | {
         "grid": {"left": 8, "right": 12, "top": 34, "bottom": 4, "containLabel": True},
-        "legend": _legend(),
+        "legend": _legend(figure),
         "tooltip": _tooltip(),
         "xAxis": {
             "type": "category",
@@ -196,8 +196,14 @@ def _label() -> Options:
     return {"color": "var(--soft)", "fontSize": 11}
 
 
-def _legend() -> Options:
+# ECharts draws the same key for a dashed line as for a solid one.
+_SOLID, _DASHED = "path://M0 4H18V6H0Z", "path://M0 4H5V6H0ZM7 4H12V6H7ZM14 4H19V6H14Z"
+
+
+def _legend(figure: Figure) -> Options:
+    icons = {curve.name: "roundRect" if figure.as_size else (_DASHED if curve.dashed else _SOLID) for curve in figure.curves}
     return {
+        "data": [{"name": name, "icon": icon} for name, icon in icons.items()],
         "top": 0,
         "left": 0,
         "type": "scroll",

@@ -55,7 +55,6 @@ class DevicePage:
             doing=DOING,
             caption="what it did in recent rounds, by the time since each opened",
             of="round",
-            empty="It took part in no round that the broker still has.",
         )
         events = [one for one in view.events if one.device == self._name]
         self._events.show(events=events[: -SHOWN_EVENTS - 1 : -1])

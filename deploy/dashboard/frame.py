@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from nicegui import ui
 
@@ -23,6 +24,11 @@ class Piece:
     def __init__(self, template: str, classes: str = "") -> None:
         self._template = template
         self._place = ui.html("").classes(classes)
+
+    def props_of_region(self, name: str) -> Self:
+        """Let the keyboard scroll it."""
+        self._place.props(f'role=region tabindex=0 aria-label="{name}"')
+        return self
 
     def show(self, **facts: object) -> None:
         """Render the template with these."""

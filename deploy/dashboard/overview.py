@@ -31,13 +31,11 @@ class Overview:
         self._figures_due = 0.0
         self._losses: tuple[object, dict[str, list[float]]] = None, {}
         with frame(watcher, login=login) as self._top:
-            with panel("Round", "of-8"):
-                self._round = Piece("round")
+            self._place_round()
             with panel("Federation", "of-4"):
                 self._federation = Piece("federation")
             self._fleet = FleetPanel(watcher)
             self._place_figures()
-            self._place_timeline()
             with panel("Confusion matrix", "of-4"):
                 self._confusion = Piece("confusion")
             self._place_events()
@@ -48,15 +46,16 @@ class Overview:
             with panel(title, "of-4"):
                 self._drawings.append(Drawing())
 
-    def _place_timeline(self) -> None:
-        with panel("Timeline of a round", "of-8") as head:
+    def _place_round(self) -> None:
+        with panel("Round", "of-8") as head:
             with head, ui.element("div").classes("tools"):
-                self._chosen = ui.select([NEWEST], value=NEWEST, label="Round").props("outlined dense")
-                self._chosen.on_value_change(self._show_timeline)
-            self._timeline = Piece("lanes")
+                self._chosen = ui.select([NEWEST], value=NEWEST, label="Show").props("outlined dense")
+                self._chosen.on_value_change(lambda: self._show_round(self._watcher.view.run))
+            self._round = Piece("round")
+            self._lanes = Piece("lanes", "scrolled").props_of_region("who did what in the round")
 
     def _place_events(self) -> None:
-        with panel("Events") as head:
+        with panel("Events", "of-8") as head:
             with head, ui.element("div").classes("tools"):
                 kinds = ["all", WARNINGS]
                 self._kinds = ui.select(kinds, value="all", label="Show").props("outlined dense")
@@ -69,11 +68,10 @@ class Overview:
         run = view.run
         rounds = view.rounds(run.run) if run is not None else []
         self._top.refresh()
-        self._show_round(run, rounds)
+        self._offer_rounds(rounds)
+        self._show_round(run)
         self._show_federation(run)
         self._fleet.show(list(view.devices.values()), self._losses_of(run, rounds))
-        self._show_rounds(rounds)
-        self._show_timeline()
         self._show_events()
         now = time.monotonic()
         if run is not None and now >= self._figures_due:
@@ -84,20 +82,24 @@ class Overview:
                 drawing.show(figure)
             self._show_confusion(run)
 
-    def _show_round(self, run: RunDocument | None, rounds: list[RoundDocument]) -> None:
-        current = rounds[-1] if rounds else None
-        facts: dict[str, object] = {"left_s": None, "eta_s": None, "share": 0, "statuses": {}, "reached": 0}
-        if current is not None:
-            elapsed_s = self._watcher.elapsed_s(current)
-            is_open = current.outcome is None
-            facts = {
-                "left_s": _less(current.seconds_left, elapsed_s),
-                "eta_s": _less(current.eta_s, elapsed_s),
-                "share": round(100 * min(1.0, current.reported / max(1, current.target)), 1),
-                "statuses": dict(Counter(part.status for part in current.participants.values()).most_common()),
-                "reached": PHASES.index(current.phase) if is_open and current.phase in PHASES else len(PHASES),
-            }
-        self._round.show(run=run, round=current, phases=PHASES, **facts)
+    def _offer_rounds(self, rounds: list[RoundDocument]) -> None:
+        choices = [NEWEST, *(str(one.round) for one in reversed(rounds))]
+        if choices != self._chosen.options:
+            value = self._chosen.value if self._chosen.value in choices else NEWEST
+            self._chosen.set_options(choices, value=value)
+
+    def _show_round(self, run: RunDocument | None) -> None:
+        rounds = self._watcher.view.rounds(run.run) if run is not None else []
+        fitting = [one for one in rounds if self._chosen.value in (NEWEST, str(one.round))]
+        if not fitting:
+            self._round.show(run=run, round=None)
+            self._lanes.show(chart=None)
+            return
+        shown = fitting[-1]
+        elapsed_s = self._watcher.elapsed_s(shown) if shown.outcome is None else 0.0
+        self._round.show(run=run, round=shown, phases=PHASES, **round_facts(shown, elapsed_s))
+        caption = f"round {shown.round}: who did what, by the time since it opened"
+        self._lanes.show(chart=round_chart(shown, elapsed_s), doing=DOING, caption=caption, of="device")
 
     def _show_federation(self, run: RunDocument | None) -> None:
         view = self._watcher.view
@@ -114,25 +116,6 @@ class Overview:
             self._losses = key, losses(closed)
         return self._losses[1]
 
-    def _show_rounds(self, rounds: list[RoundDocument]) -> None:
-        choices = [NEWEST, *(str(one.round) for one in reversed(rounds))]
-        if choices != self._chosen.options:
-            value = self._chosen.value if self._chosen.value in choices else NEWEST
-            self._chosen.set_options(choices, value=value)
-
-    def _show_timeline(self) -> None:
-        run = self._watcher.view.run
-        rounds = self._watcher.view.rounds(run.run) if run is not None else []
-        wanted = self._chosen.value
-        fitting = [one for one in rounds if wanted in (NEWEST, str(one.round))]
-        if not fitting:
-            self._timeline.show(chart=_NOTHING, doing=DOING, caption="", of="", empty="No round yet.")
-            return
-        shown = fitting[-1]
-        chart = round_chart(shown, self._watcher.elapsed_s(shown) if shown.outcome is None else 0.0)
-        caption = f"round {shown.round}: who did what, by the time since it opened"
-        self._timeline.show(chart=chart, doing=DOING, caption=caption, of="device", empty="Nobody takes part.")
-
     def _show_confusion(self, run: RunDocument) -> None:
         document = self._watcher.view.confusion(run.run)
         found = None if document is None else mistakes(document)
@@ -145,7 +128,16 @@ class Overview:
         self._events.show(events=events[: -SHOWN_EVENTS - 1 : -1])
 
 
-_NOTHING = {"lanes": (), "ticks": (), "kinds": (), "more": 0}
+def round_facts(document: RoundDocument, elapsed_s: float) -> dict[str, object]:
+    """What the head of a round says beside its document; time has gone on since that was written."""
+    is_open = document.outcome is None and document.phase in PHASES
+    return {
+        "left_s": _less(document.seconds_left, elapsed_s),
+        "eta_s": _less(document.eta_s, elapsed_s),
+        "share": round(100 * min(1.0, document.reported / max(1, document.target)), 1),
+        "statuses": dict(Counter(part.status for part in document.participants.values()).most_common()),
+        "reached": PHASES.index(document.phase) if is_open else len(PHASES),
+    }
 
 
 def _less(seconds: float | None, elapsed_s: float) -> float | None:
