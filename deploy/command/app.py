@@ -23,6 +23,7 @@ from deploy.command import (
     revoke,
     rotate,
     simulate,
+    status,
 )
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
@@ -81,6 +82,7 @@ results.add_to(app)
 revoke.add_to(app)
 rotate.add_to(app)
 simulate.add_to(app)
+status.add_to(app)
 
 
 def run() -> None:

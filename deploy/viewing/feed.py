@@ -43,11 +43,12 @@ class Feed:
         self.view = View(topics)
         self.connected = False
         self.connected_ever = False
+        self.connected_at = 0.0
+        """Since when, as time.monotonic() counts."""
         self.trouble = ""
         """Why there is no connection, or why it says nothing; empty while all is well, or not yet known."""
         self.refused = False
         """Whether the trouble is this account, which time will not mend."""
-        self._connected_at = 0.0
         self._short = 0
         self._events: Inbox[SessionEvent] = Inbox(QUEUED)
         patience_s = {
@@ -93,7 +94,7 @@ class Feed:
                 return self.view.take(topic, payload, time.monotonic(), time.time() if retained else None)
             case Connected():
                 self.connected, self.connected_ever, self.trouble, self.refused = True, True, "", False
-                self._connected_at = time.monotonic()
+                self.connected_at = time.monotonic()
                 self.view.forget_documents()
             case Subscribed(ok=ok):
                 self.trouble = "" if ok else "this account may not read monitor/#"
@@ -111,5 +112,5 @@ class Feed:
 
     def _note_end(self) -> None:
         """Count connections that ended at once, in a row."""
-        held_s = time.monotonic() - self._connected_at
+        held_s = time.monotonic() - self.connected_at
         self._short = self._short + 1 if held_s < SHORT_S else 0
