@@ -28,7 +28,9 @@ def dashboard(
     certificate: Annotated[
         Path | None, typer.Option(help="Certificate chain for TLS, as PEM.", show_default=False)
     ] = None,
-    key: Annotated[Path | None, typer.Option(help="The certificate's key, as PEM.", show_default=False)] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="The certificate's key, as PEM.", show_default=False)
+    ] = None,
     password_of_page: Annotated[
         Path | None,
         typer.Option(
@@ -37,7 +39,9 @@ def dashboard(
             show_default=False,
         ),
     ] = None,
-    new_password: Annotated[bool, typer.Option(help="Make and show a new password; ends all logins.")] = False,
+    new_password: Annotated[
+        bool, typer.Option(help="Make and show a new password; ends all logins.")
+    ] = False,
     login: Annotated[
         bool, typer.Option(help="Ask for the password; without, on this machine alone, any user of it looks.")
     ] = True,
@@ -45,7 +49,7 @@ def dashboard(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the password's digest and of the key of cookies; else ~/.local/state/midge/dashboard.",
+            help="Folder of the password's digest and the cookies' key; else ~/.local/state/midge/dashboard.",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +83,10 @@ def _say(text: str) -> None:
 
 
 def _state_folder() -> Path:
-    """Systemd's choice, or the user's: https://specifications.freedesktop.org/basedir-spec/latest/"""
+    """Where systemd wants it, or else the user.
+
+    Source: https://specifications.freedesktop.org/basedir-spec/latest/
+    """
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0])
     base = os.environ.get("XDG_STATE_HOME", "")

@@ -1,1 +1,1 @@
-"""A web page for people who would rather look: one feed, any number of browsers, no network but the broker's."""
+"""A web page of a federation: one feed for all browsers, and nothing fetched from any network but the broker."""

@@ -52,7 +52,11 @@ class Figure:
     @property
     def facts(self) -> str:
         """What it shows, in a sentence."""
-        newest = [f"{curve.name} {self.spell(curve.points[max(curve.points)])}" for curve in self.curves if curve.points]
+        newest = [
+            f"{curve.name} {self.spell(curve.points[max(curve.points)])}"
+            for curve in self.curves
+            if curve.points
+        ]
         rounds = self.rounds
         if not rounds:
             return f"{self.title}: no round is over yet"
@@ -63,7 +67,8 @@ class Figure:
         """The newest rounds first, with a value for each curve."""
         newest = self.rounds[: -TABLE_ROUNDS - 1 : -1]
         return [
-            (one, [self.spell(c.points[one]) if one in c.points else "–" for c in self.curves]) for one in newest
+            (one, [self.spell(c.points[one]) if one in c.points else "-" for c in self.curves])
+            for one in newest
         ]
 
 
@@ -89,10 +94,10 @@ def _summary(document: RoundDocument) -> RoundSummary:
 
 
 def run_figures(rounds: Sequence[RoundSummary]) -> tuple[Figure, Figure, Figure]:
-    """Score, loss and bytes of a run."""
+    """Other metrics, loss and bytes of a run."""
     held_out = {one.round: one.metrics for one in rounds}
     devices = {one.round: one.federated for one in rounds}
-    scores, loss = _paired({HELD_OUT: held_out, DEVICES: devices})
+    others, loss = _paired({HELD_OUT: held_out, DEVICES: devices})
     traffic = Figure(
         "Bytes",
         (
@@ -101,17 +106,19 @@ def run_figures(rounds: Sequence[RoundSummary]) -> tuple[Figure, Figure, Figure]
         ),
         as_size=True,
     )
-    return Figure("Score", scores), Figure("Loss", loss), traffic
+    return Figure("Metrics", others), Figure("Loss", loss), traffic
 
 
 def device_figures(rounds: Sequence[RoundDocument], device: str) -> tuple[Figure, Figure, Figure]:
-    """Score and loss on a device's own validation data, and its bytes."""
+    """Other metrics and loss on a device's own validation data, and its bytes."""
     parts = {one.round: one.participants[device] for one in rounds if device in one.participants}
     own = {one: part.validation or part.training for one, part in parts.items()}
     new = {one: part.evaluation for one, part in parts.items()}
-    scores, loss = _paired({OWN: own, NEW: new})
-    traffic = Figure("Bytes", (_bytes("up", parts, "bytes_up", 0), _bytes("down", parts, "bytes_down", 1)), as_size=True)
-    return Figure("Score", scores), Figure("Loss", loss), traffic
+    others, loss = _paired({OWN: own, NEW: new})
+    traffic = Figure(
+        "Bytes", (_bytes("up", parts, "bytes_up", 0), _bytes("down", parts, "bytes_down", 1)), as_size=True
+    )
+    return Figure("Metrics", others), Figure("Loss", loss), traffic
 
 
 def _bytes(name: str, parts: Mapping[int, ParticipantDocument], field: str, ink: int) -> Curve:
@@ -119,12 +126,12 @@ def _bytes(name: str, parts: Mapping[int, ParticipantDocument], field: str, ink:
 
 
 def _paired(sources: Mapping[str, Mapping[int, Means]]) -> tuple[tuple[Curve, ...], tuple[Curve, ...]]:
-    """Curves of all metrics but the loss, and of the loss: solid from the first source, dashed from the second."""
+    """Curves of all metrics but the loss, and of the loss; those of the second source are dashed."""
     names = dict.fromkeys(name for by_round in sources.values() for name in _names(by_round.values()))
-    scores = [name for name in names if name != LOSS]
+    others = [name for name in names if name != LOSS]
     curves, loss = [], []
     for dashed, (source, by_round) in enumerate(sources.items()):
-        for ink, name in enumerate(scores):
+        for ink, name in enumerate(others):
             label = f"{name}, {source}"
             if points := _points(by_round, name):
                 curves.append(Curve(label, points, ink % len(INKS), dashed=bool(dashed)))
@@ -189,7 +196,13 @@ def _series(curve: Curve, rounds: Sequence[int], *, bars: bool) -> Options:
         return drawn | {"type": "bar", "stack": "bytes", "barMaxWidth": 18}
     line = {"color": ink, "width": 2, "type": "dashed" if curve.dashed else "solid"}
     few = len(rounds) == 1
-    return drawn | {"type": "line", "lineStyle": line, "showSymbol": few, "symbol": "circle", "connectNulls": True}
+    return drawn | {
+        "type": "line",
+        "lineStyle": line,
+        "showSymbol": few,
+        "symbol": "circle",
+        "connectNulls": True,
+    }
 
 
 def _label() -> Options:
@@ -201,7 +214,10 @@ _SOLID, _DASHED = "path://M0 4H18V6H0Z", "path://M0 4H5V6H0ZM7 4H12V6H7ZM14 4H19
 
 
 def _legend(figure: Figure) -> Options:
-    icons = {curve.name: "roundRect" if figure.as_size else (_DASHED if curve.dashed else _SOLID) for curve in figure.curves}
+    icons = {
+        curve.name: "roundRect" if figure.as_size else (_DASHED if curve.dashed else _SOLID)
+        for curve in figure.curves
+    }
     return {
         "data": [{"name": name, "icon": icon} for name, icon in icons.items()],
         "top": 0,

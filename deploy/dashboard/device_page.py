@@ -26,7 +26,7 @@ class DevicePage:
             with panel(f"Device {device}"):
                 self._facts = Piece("device")
             self._drawings = []
-            for title in ("Score by round", "Loss by round", "Bytes by round"):
+            for title in ("Metrics by round", "Loss by round", "Bytes by round"):
                 with panel(title, "of-4"):
                     self._drawings.append(Drawing())
             with panel("Recent rounds"):

@@ -15,7 +15,7 @@ STATES = ("idle", "fetching", "training", "uploading", "evaluating", "displaced"
 Order = Callable[[DeviceDocument], Any]
 LAST = float("inf")
 ORDERS: Mapping[str, Order] = {
-    "name": lambda device: (),
+    "name": lambda _: (),
     "state": lambda device: _rank(device.state),
     "progress": lambda device: -device.progress,
     "time left": lambda device: LAST if device.seconds_left is None else -device.seconds_left,

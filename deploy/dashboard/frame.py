@@ -67,7 +67,9 @@ class Top:
             ui.html(f"federation {watcher.topics.federation}", tag="h1")
             self._status = Piece("status", "status")
             if login:
-                ui.html(f'<form method="post" action="{LOGOUT}"><button>Log out</button></form>', sanitize=False)
+                ui.html(
+                    f'<form method="post" action="{LOGOUT}"><button>Log out</button></form>', sanitize=False
+                )
 
     def place_notices(self) -> None:
         """Put the notices here."""

@@ -41,6 +41,7 @@ class Guard:
         self._app, self._door = app, door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer, or answer instead of it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -67,7 +68,7 @@ class Guard:
         return None if is_in else RedirectResponse(LOGIN, 303)
 
     def _is_of_here(self, headers: Headers) -> bool:
-        """Cookies know no ports, and a name can be made to mean this machine: look at what the browser says."""
+        """Whether no other site sends it: cookies know no ports, and any name can be made to mean this machine."""
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._door is None and _hostname(host) not in LOOPBACK_NAMES:
             return False

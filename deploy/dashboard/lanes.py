@@ -8,6 +8,7 @@ from deploy.dashboard.words import duration
 
 MAX_LANES = 40
 MAX_TICKS = 6
+MINUTE_S = 60
 # What a step's state is called as an occupation; what is not here keeps its name.
 DOING = {
     "idle": "waited",
@@ -60,10 +61,10 @@ class Chart:
 
 
 def round_chart(document: RoundDocument, elapsed_s: float = 0.0) -> Chart:
-    """Who did what in a round, who came last first in the picture; `elapsed_s` since its document was written."""
+    """Who did what in a round, who is awaited first, then who came last; `elapsed_s` since it was written."""
     is_open = document.outcome is None
     seconds = _length(document, elapsed_s if is_open else 0.0)
-    parts = sorted(document.participants.items(), key=lambda item: (-_last(item[1]), item[0]))
+    parts = sorted(document.participants.items(), key=_urgency)
     lanes = [
         Lane(name, f"/device/{name}", part.status, _spans(part, seconds, seconds))
         for name, part in parts[:MAX_LANES]
@@ -86,7 +87,9 @@ def device_chart(rounds: Sequence[RoundDocument], device: str) -> Chart:
 
 
 def _chart(seconds: float, lanes: Sequence[Lane], more: int) -> Chart:
-    kinds = dict.fromkeys(span.kind for lane in lanes if lane.href or lane.name != "round" for span in lane.spans)
+    kinds = dict.fromkeys(
+        span.kind for lane in lanes if lane.href or lane.name != "round" for span in lane.spans
+    )
     ordered = tuple(kind for kind in DOING if kind in kinds)
     return Chart(seconds, tuple(lanes), more, _ticks(seconds), ordered)
 
@@ -124,6 +127,11 @@ def _length(document: RoundDocument, elapsed_s: float) -> float:
     return max(known, *(_last(part) for part in document.participants.values()), 0.1)
 
 
+def _urgency(item: tuple[str, ParticipantDocument]) -> tuple[bool, float, str]:
+    name, part = item
+    return part.status == "accepted", -_last(part), name
+
+
 def _last(part: ParticipantDocument) -> float:
     return max((step.at_s for step in part.steps), default=0.0)
 
@@ -131,8 +139,17 @@ def _last(part: ParticipantDocument) -> float:
 def _ticks(seconds: float) -> tuple[tuple[float, str], ...]:
     """Round numbers of seconds, in percent of the picture, with their labels."""
     step = next(
-        (unit * 10**power for power in range(-2, 7) for unit in (1, 2, 5) if seconds / (unit * 10**power) <= MAX_TICKS),
+        (
+            unit * 10**power
+            for power in range(-2, 7)
+            for unit in (1, 2, 5)
+            if seconds / (unit * 10**power) <= MAX_TICKS
+        ),
         seconds,
     )
     count = int(seconds / step)
-    return tuple((round(100 * index * step / seconds, 2), f"{index * step:g} s") for index in range(count + 1))
+    spelled = (
+        duration(index * step) if step >= 1 and index * step >= MINUTE_S else f"{index * step:g} s"
+        for index in range(count + 1)
+    )
+    return tuple((round(100 * index * step / seconds, 2), text) for index, text in enumerate(spelled))

@@ -51,9 +51,7 @@ class Listening:
             ) from None
 
 
-def read_listening(
-    place: str, certificate: Path | None, key: Path | None, *, login: bool
-) -> Listening:
+def read_listening(place: str, certificate: Path | None, key: Path | None, *, login: bool) -> Listening:
     """Take HOST:PORT apart, and see that it is safe; raises ConfigError."""
     host, colon, port = place.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")

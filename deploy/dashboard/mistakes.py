@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture that can be read: shades of a row's share, and the worst mistakes in words."""
+"""A confusion matrix that can be read: shades of a row's share, and the worst mistakes in words."""
 
 from dataclasses import dataclass
 
@@ -49,11 +49,14 @@ def mistakes(document: ConfusionDocument) -> Mistakes:
     wrong = [cell for row in rows for cell in row if cell.row != cell.column and cell.count]
     wrong.sort(key=lambda cell: -cell.count)
     worst = (
-        f"{document.classes[one.row]} taken for {document.classes[one.column]}: {one.count}" for one in wrong[:WORST]
+        f"{document.classes[one.row]} taken for {document.classes[one.column]}: {one.count}"
+        for one in wrong[:WORST]
     )
     return Mistakes(document.classes, rows, right / total if total else 0.0, tuple(worst))
 
 
 def _cells(row: int, counts: tuple[int, ...]) -> tuple[Cell, ...]:
     total = sum(counts)
-    return tuple(Cell(row, column, count, count / total if total else 0.0) for column, count in enumerate(counts))
+    return tuple(
+        Cell(row, column, count, count / total if total else 0.0) for column, count in enumerate(counts)
+    )

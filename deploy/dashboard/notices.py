@@ -25,7 +25,9 @@ def notices(view: View, trouble: str, cut_off_s: float | None, missed: int, now:
     found = [Notice(Severity.ERROR, trouble)] if trouble else []
     found += _of_aggregator(view, now)
     if missed:
-        text = f"{missed} messages came faster than they could be read; what is shown catches up with renewals."
+        text = (
+            f"{missed} messages came faster than they could be read; what is shown catches up with renewals."
+        )
         found.append(Notice(Severity.WARNING, text))
     if view.unreadable:
         text = f"{view.unreadable} messages could not be read: is the aggregator of another version?"

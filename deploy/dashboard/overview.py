@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
+from itertools import islice
 
 from nicegui import ui
 
 from broker.monitor import RoundDocument, RunDocument
 from deploy.dashboard.curves import run_figures, summaries
-from deploy.dashboard.fleet import counted, losses
+from deploy.dashboard.fleet import counted, losses, needs_care
 from deploy.dashboard.fleet_panel import FleetPanel
 from deploy.dashboard.frame import REFRESH_S, Drawing, Piece, frame, panel
 from deploy.dashboard.lanes import DOING, round_chart
@@ -18,6 +19,7 @@ from deploy.dashboard.words import whole
 FIGURES_EVERY_S = 2.0
 SHOWN_EVENTS = 100
 SHOWN_METRICS = 3
+SHOWN_LOOKS = 5
 NEWEST = "newest"
 PHASES = ("training", "aggregating", "evaluating")
 WARNINGS = "warnings and errors"
@@ -42,7 +44,7 @@ class Overview:
 
     def _place_figures(self) -> None:
         self._drawings = []
-        for title in ("Score by round", "Loss by round", "Bytes by round"):
+        for title in ("Metrics by round", "Loss by round", "Bytes by round"):
             with panel(title, "of-4"):
                 self._drawings.append(Drawing())
 
@@ -105,8 +107,14 @@ class Overview:
         view = self._watcher.view
         devices = view.devices.values()
         metrics = list(whole(run.metrics).items())[:SHOWN_METRICS] if run is not None else []
+        looks = ((one.device, why) for one in devices if (why := needs_care(one)))
         self._federation.show(
-            live=view.live, known=len(devices), states=counted(devices), run=run, metrics=metrics
+            live=view.live,
+            known=len(devices),
+            states=counted(devices),
+            run=run,
+            metrics=metrics,
+            looks=list(islice(looks, SHOWN_LOOKS)),
         )
 
     def _losses_of(self, run: RunDocument | None, rounds: list[RoundDocument]) -> dict[str, list[float]]:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from broker.events import Acknowledged, Connected, SessionEvent
 from broker.happenings import EventDocument, EventKind, Happening, RecentDocument, Severity
@@ -41,6 +42,8 @@ SESSION = 7
 PATIENCE_S = 20.0
 STATES = ("training", "training", "training", "uploading", "fetching", "idle")
 
+Kind = TypeVar("Kind", bound=SessionEvent)
+
 
 class Stage:
     """Publishes and waits until the broker has it."""
@@ -60,6 +63,8 @@ class Stage:
         self._session.stop()
 
     def tell(self, branch: Branch, document: Document | EventDocument, **fields: str | int) -> None:
+        if isinstance(document, Document):
+            document = document.model_copy(update={"at_unix_s": time.time(), "renewed_every_s": 30.0})
         payload = document.model_dump_json().encode()
         retain = branch is not MONITOR_EVENTS
         self._publish(self._topics.topic(branch, **fields), payload, retain=retain)
@@ -67,14 +72,14 @@ class Stage:
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         ticket = self._session.publish(topic, payload, retain=retain)
         assert ticket is not None
-        while (answer := self._await(Acknowledged)).ticket != ticket:
+        while self._await(Acknowledged).ticket != ticket:
             pass
 
     def await_connection(self) -> None:
         """The broker is back."""
         self._await(Connected)
 
-    def _await(self, kind: type) -> SessionEvent:  # type: ignore[type-arg]
+    def _await(self, kind: type[Kind]) -> Kind:
         deadline = time.monotonic() + PATIENCE_S
         while (left := deadline - time.monotonic()) > 0:
             if isinstance(event := self._inbox.get(left), kind):
@@ -93,17 +98,17 @@ class Stage:
         self.tell_run(rounds)
         self.tell_federation(devices)
         lines = [summary(number) for number in range(1, rounds)]
-        self.tell(MONITOR_HISTORY, HistoryDocument(run=RUN, rounds=tuple(lines), **stamps()), run=RUN)
+        self.tell(MONITOR_HISTORY, HistoryDocument(run=RUN, rounds=tuple(lines)), run=RUN)
         self.tell_confusion(rounds - 1)
         self.tell_recent()
 
     def tell_aggregator(self, *, online: bool = True) -> None:
-        document = AggregatorDocument(online=online, session=SESSION, version="0.1.0", **stamps())
+        document = AggregatorDocument(online=online, session=SESSION, version="0.1.0")
         self.tell(MONITOR_AGGREGATOR, document)
 
     def tell_federation(self, devices: int) -> None:
         document = FederationDocument(
-            devices=devices, live=devices - 1, run=RUN, task="digits", phase="training", **stamps()
+            devices=devices, live=devices - 1, run=RUN, task="digits", phase="training"
         )
         self.tell(MONITOR_FEDERATION, document)
 
@@ -118,7 +123,6 @@ class Stage:
             parameters=18_410,
             seconds_left=412.0,
             metrics=summary(number).metrics,
-            **stamps(),
         )
         self.tell(MONITOR_RUN, document, run=RUN)
 
@@ -148,7 +152,6 @@ class Stage:
             bytes_up=442_000,
             bytes_down=512_000,
             heard_at_unix_s=time.time(),
-            **stamps(),
         )
         self.tell(MONITOR_DEVICE, document, device=document.device)
 
@@ -165,26 +168,28 @@ class Stage:
             seconds_left=52.0 if is_open else None,
             eta_s=6.0 if is_open else None,
             durations_s={} if is_open else {"training": 5.8, "aggregating": 0.5, "evaluating": 0.7},
-            participants={
-                name_of(index): part(index, number, is_open=is_open) for index in range(devices)
-            },
+            participants={name_of(index): part(index, number, is_open=is_open) for index in range(devices)},
             outcome=None if is_open else "completed",
             metrics={} if is_open else line.metrics,
             federated={} if is_open else line.federated,
             bytes_up=line.bytes_up,
             bytes_down=line.bytes_down,
-            **stamps(),
         )
         self.tell(MONITOR_ROUND, document, run=RUN, round=number)
 
     def tell_confusion(self, number: int) -> None:
-        counts = [[90 - 3 * row if row == column else (row * column) % 4 for column in range(10)] for row in range(10)]
+        counts = [
+            [90 - 3 * row if row == column else (row * column) % 4 for column in range(10)]
+            for row in range(10)
+        ]
         document = ConfusionDocument(
-            run=RUN, round=number, classes=tuple("0123456789"), counts=tuple(map(tuple, counts)), **stamps()
+            run=RUN, round=number, classes=tuple("0123456789"), counts=tuple(map(tuple, counts))
         )
         self.tell(MONITOR_CONFUSION, document, run=RUN)
 
-    def tell_event(self, text: str, kind: EventKind = EventKind.JOINED, severity: Severity = Severity.INFO) -> None:
+    def tell_event(
+        self, text: str, kind: EventKind = EventKind.JOINED, severity: Severity = Severity.INFO
+    ) -> None:
         self._numbers += 1
         self.tell(
             MONITOR_EVENTS,
@@ -204,21 +209,23 @@ class Stage:
             (EventKind.RUN_STARTED, Severity.INFO, "run lively-otter-3f2a of digits started, 20 rounds"),
             (EventKind.ROUND_CLOSED, Severity.INFO, "round 5 completed: 7 of 8 updates, accuracy 0.86"),
             (EventKind.LOST, Severity.WARNING, "pi-005 lost: no heartbeat for 4.1 s"),
-            (EventKind.REJECTED, Severity.ERROR, "update of pi-002 rejected: its norm is 40 times the others'"),
+            (
+                EventKind.REJECTED,
+                Severity.ERROR,
+                "update of pi-002 rejected: its norm is 40 times the others'",
+            ),
         )
         events = tuple(
-            Happening(number=index, at_unix_s=time.time() - 60 + index, kind=kind, severity=severity, text=text)
+            Happening(
+                number=index, at_unix_s=time.time() - 60 + index, kind=kind, severity=severity, text=text
+            )
             for index, (kind, severity, text) in enumerate(told)
         )
-        self.tell(MONITOR_RECENT, RecentDocument(session=SESSION, events=events, **stamps()))
+        self.tell(MONITOR_RECENT, RecentDocument(session=SESSION, events=events))
 
 
 def name_of(index: int) -> str:
     return f"pi-{index:03d}"
-
-
-def stamps() -> dict[str, float]:
-    return {"at_unix_s": time.time(), "renewed_every_s": 30.0}
 
 
 def summary(number: int) -> RoundSummary:
@@ -239,7 +246,13 @@ def summary(number: int) -> RoundSummary:
 def part(index: int, number: int, *, is_open: bool) -> ParticipantDocument:
     at = 0.3 + (index * 7 % 5) / 10
     trained = at + 2.0 + (index * 13 % 11) / 4
-    steps = [("idle", 0.0), ("fetching", at / 2), ("training", at), ("uploading", trained), ("reported", trained + 0.6)]
+    steps = [
+        ("idle", 0.0),
+        ("fetching", at / 2),
+        ("training", at),
+        ("uploading", trained),
+        ("reported", trained + 0.6),
+    ]
     done = [step for step in steps if not is_open or step[1] < 3.1]
     loss = 2.2 * math.exp(-number / 5) * (1 + index % 5 / 9)
     return ParticipantDocument(
