@@ -10,6 +10,7 @@ import typer
 
 from broker.topics import Role
 from deploy.command.options import OperatorSettings, watching
+from deploy.local.processes import end_as_by_ctrl_c
 from host.errors import ConfigError
 from host.logs import configure_logging
 
@@ -61,6 +62,7 @@ def dashboard(
     from deploy.dashboard.serve import serve  # noqa: PLC0415
 
     configure_logging("warning", os.environ)
+    end_as_by_ctrl_c()
     listening = read_listening(listen, certificate, key, login=login)
     door = None
     if login:

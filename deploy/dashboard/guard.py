@@ -26,7 +26,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
@@ -68,7 +68,7 @@ class Guard:
         return None if is_in else RedirectResponse(LOGIN, 303)
 
     def _is_of_here(self, headers: Headers) -> bool:
-        """Whether no other site sends it: cookies know no ports, and any name can be made to mean this machine."""
+        """Whether no other site sends it: cookies know no ports, and any name can mean this machine."""
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._door is None and _hostname(host) not in LOOPBACK_NAMES:
             return False

@@ -37,8 +37,7 @@ def notices(view: View, trouble: str, cut_off_s: float | None, missed: int, now:
 
 def _cut_off(view: View, trouble: str, cut_off_s: float) -> Notice:
     known = " What is shown is from before." if view.aggregator is not None else ""
-    why = trouble if trouble != "connecting" else "connecting"
-    text = f"No connection to the broker for {duration(cut_off_s)}: {why}. Trying again by itself.{known}"
+    text = f"No connection to the broker for {duration(cut_off_s)} ({trouble}). It is tried again and again.{known}"
     return Notice(Severity.ERROR, text)
 
 
