@@ -96,7 +96,7 @@ def _chart(seconds: float, lanes: Sequence[Lane], more: int) -> Chart:
 
 def _spans(part: ParticipantDocument, end_s: float, axis_s: float) -> tuple[Span, ...]:
     steps = sorted((step for step in part.steps if step.at_s <= end_s), key=lambda step: step.at_s)
-    ends = [*(step.at_s for step in steps[1:]), end_s]
+    ends = [*(step.at_s for step in steps), end_s][1:]
     return tuple(
         _span(DOING.get(step.state, step.state), step.state, step.at_s, until, axis_s)
         for step, until in zip(steps, ends, strict=True)

@@ -54,8 +54,9 @@ class Listening:
 def read_listening(place: str, certificate: Path | None, key: Path | None, *, login: bool) -> Listening:
     """Take HOST:PORT apart, and see that it is safe; raises ConfigError."""
     host, colon, port = place.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdecimal() and int(port) <= MAX_PORT):
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not (colon and host and (":" in host) == bracketed and port.isdecimal() and int(port) <= MAX_PORT):
         raise ConfigError(f"--listen {place}: write HOST:PORT, e.g. {DEFAULT} or [::1]:8600")
     if (certificate is None) != (key is None):
         raise ConfigError("TLS needs both --certificate and --key")
