@@ -75,9 +75,9 @@ class Browser:
         script = "return [...document.querySelectorAll(arguments[0])].map(one => one.innerText).join(' ')"
         return str(self.driver.execute_script(script, selector))
 
-    def until(self, found: Callable[[], Result], what: str = "") -> Result:
+    def until(self, found: Callable[[], Result], what: str = "", patience_s: float = PATIENCE_S) -> Result:
         """Wait until `found` gives something true."""
-        waiting = WebDriverWait(self.driver, PATIENCE_S, 0.1, [StaleElementReferenceException])
+        waiting = WebDriverWait(self.driver, patience_s, 0.1, [StaleElementReferenceException])
         return waiting.until(lambda _: found(), what)
 
     def until_text(self, words: str, selector: str = "body") -> None:
