@@ -37,8 +37,8 @@ def notices(view: View, trouble: str, cut_off_s: float | None, missed: int, now:
 
 def _cut_off(view: View, trouble: str, cut_off_s: float) -> Notice:
     known = " What is shown is from before." if view.aggregator is not None else ""
-    text = f"No connection to the broker for {duration(cut_off_s)} ({trouble}). It is tried again and again.{known}"
-    return Notice(Severity.ERROR, text)
+    text = f"No connection to the broker for {duration(cut_off_s)} ({trouble}); it is tried again."
+    return Notice(Severity.ERROR, text + known)
 
 
 def _of_aggregator(view: View, now: float) -> list[Notice]:

@@ -32,6 +32,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--hide-scrollbars",
 )
 PASSWORD = "correct horse"  # noqa: S105  of these tests
 DESKTOP, PHONE = (1400, 900), (390, 844)
@@ -83,13 +84,16 @@ class Browser:
     def until_text(self, words: str, selector: str = "body") -> None:
         self.until(lambda: words in self.text(selector), f"{words!r} did not appear in {selector}")
 
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        return list(self.driver.get_log(kind))  # type: ignore[no-untyped-call]  # selenium's
+
     def console(self) -> list[str]:
         """What was written to the console since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        return [entry["message"] for entry in self._log("browser")]
 
     def requests(self) -> set[str]:
         """The addresses that pages asked for since the last call; not what the browser shows of its own."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        messages = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         kinds = {"Network.requestWillBeSent": "request", "Network.webSocketCreated": None}
         found = set()
         for message in messages:

@@ -2,7 +2,6 @@
 
 import http.client
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -75,8 +74,9 @@ def browser(logged_in: Browser, url: str) -> Iterator[Browser]:
     assert {urlsplit(one).netloc for one in asked} == {urlsplit(url).netloc}
 
 
+@pytest.mark.usefixtures("stage")
 def test_the_overview_shows_the_round_the_devices_the_metrics_and_what_happened(
-    browser: Browser, stage: Stage, url: str
+    browser: Browser, url: str
 ) -> None:
     browser.open(url)
     browser.until_text(RUN)
@@ -157,24 +157,23 @@ def test_it_says_that_the_broker_is_gone_and_goes_on_when_it_is_back(
     assert browser.run("return window.stayed") is True
 
 
-@pytest.mark.parametrize("page", ["", "device/pi-003"])
-def test_a_phone_shows_one_column_without_scrolling_sideways(
-    browser: Browser, stage: Stage, url: str, page: str
-) -> None:
+@pytest.mark.usefixtures("stage")
+@pytest.mark.parametrize("page", ["", "device/pi-003"], ids=["overview", "device"])
+def test_a_phone_shows_one_column_without_scrolling_sideways(browser: Browser, url: str, page: str) -> None:
     browser.look(PHONE)
     browser.open(url + page)
     browser.until_text("pi-003")
     browser.until_text("round 5" if page else "2 of 8 updates", ".panel")
     assert browser.run("return document.documentElement.scrollWidth") == PHONE[0]
     edges = browser.run(
-        "return [...document.querySelectorAll('.panel')].map(one => { const box = one.getBoundingClientRect();"
-        " return [Math.round(box.left), Math.round(box.right)] })"
+        "return [...document.querySelectorAll('.panel')].map(one => one.getBoundingClientRect())"
+        ".map(box => [Math.round(box.left), Math.round(box.right)])"
     )
     assert len(edges) > 4
     assert len({tuple(edge) for edge in edges}) == 1
 
 
-@pytest.mark.parametrize("page", ["", "device/pi-003"])
+@pytest.mark.parametrize("page", ["", "device/pi-003"], ids=["overview", "device"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_read_and_every_control_and_picture_has_a_name(
     browser: Browser, stage: Stage, url: str, page: str, scheme: str
@@ -238,13 +237,16 @@ def test_nobody_comes_in_without_the_password(url: str, browser: Browser) -> Non
     cookie = answer.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
+    behind_tls = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
+    secure = ask("POST", "/login", urlencode({"password": PASSWORD}), **behind_tls)
+    assert "Secure" in secure.headers["Set-Cookie"]
     assert ask("GET", "/", Cookie=cookie.partition(";")[0]).status == 200
     assert ask("GET", "/", Cookie=cookie.partition(";")[0], Origin="http://elsewhere").status == 403
     browser.requests()
     browser.open(url)
 
 
-def test_who_logs_out_has_to_log_in_again(logged_in: Browser, stage: Stage, url: str) -> None:
+def test_who_logs_out_has_to_log_in_again(logged_in: Browser, url: str) -> None:
     logged_in.open(url)
     logged_in.until(lambda: logged_in.driver.find_elements(By.CSS_SELECTOR, ".bar-top button"))[0].click()
     logged_in.until(lambda: logged_in.driver.current_url.endswith("/login"))

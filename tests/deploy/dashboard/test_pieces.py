@@ -174,7 +174,7 @@ def test_steps_that_cannot_be_do_not_leave_the_picture() -> None:
         1, {"pi-1": part(("training", 5.0), ("fetching", 1.0), ("reported", 99.0))}, seconds=10.0
     )
     for lane in round_chart(document).lanes:
-        assert all(0 <= span.start and span.start + span.width <= 100.01 for span in lane.spans)
+        assert all(span.start >= 0 and span.start + span.width <= 100.01 for span in lane.spans)
     assert round_chart(closed(1, {})).lanes == ()
     assert round_chart(closed(1, {"pi-1": part()})).lanes[0].facts == "nothing known"
     assert device_chart([], "pi-1").lanes == ()
