@@ -7,7 +7,21 @@ from tests.deploy.dashboard.browser import Browser
 
 CONTRAST = Path(__file__).with_name("contrast.js").read_text()
 NEED_A_NAME = frozenset(
-    "button link textbox searchbox combobox checkbox img image progressbar table region navigation heading".split()
+    [
+        "button",
+        "link",
+        "textbox",
+        "searchbox",
+        "combobox",
+        "checkbox",
+        "img",
+        "image",
+        "progressbar",
+        "table",
+        "region",
+        "navigation",
+        "heading",
+    ]
 )
 
 
