@@ -18,7 +18,7 @@ from tests.deploy.dashboard.browser import Browser
 
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = (1360, 1180)
-DEVICES, ROUNDS, DRAWN_AT = 6, 12, 7
+DEVICES, ROUNDS, DRAWN_AT = 6, 10, 7
 LIMIT_BYTES = 300_000
 PATIENCE_S = 900.0
 MIDGE = (sys.executable, "-m", "deploy.command.entry")

@@ -16,6 +16,7 @@ from deploy.command import (
     foreign,
     init,
     install,
+    monitor,
     registrar,
     remote,
     replace,
@@ -75,6 +76,7 @@ flash.add_to(app)
 foreign.add_to(app)
 init.add_to(app)
 install.add_to(app)
+monitor.add_to(app)
 registrar.add_to(app)
 remote.add_to(app)
 replace.add_to(app)

@@ -10,7 +10,8 @@ from typing import Any
 
 from broker.monitor import HistoryDocument, Means, ParticipantDocument, RoundDocument, RoundSummary
 from broker.names import is_of_whole
-from deploy.dashboard.words import number, size
+from deploy.dashboard.words import number
+from deploy.viewing.words import size
 
 LOSS = "loss"
 MAX_CURVES = 6
@@ -175,7 +176,7 @@ def options(figure: Figure) -> Options:
     }
 
 
-# The same units as words.size, in the browser.
+# The units of deploy/viewing/words.py, in the browser.
 _SIZES_SCRIPT = (
     "value => { const units = ['B', 'kB', 'MB', 'GB', 'TB']; let unit = 0; "
     "while (value >= 1000 && unit < 4) { value /= 1000; unit += 1; } "

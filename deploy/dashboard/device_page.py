@@ -12,7 +12,8 @@ from deploy.dashboard.fleet import needs_care
 from deploy.dashboard.frame import REFRESH_S, Drawing, Piece, frame, panel
 from deploy.dashboard.lanes import DOING, device_chart
 from deploy.dashboard.watcher import Watcher
-from deploy.dashboard.words import duration, moment, number, percent, size, whole
+from deploy.dashboard.words import duration, moment, number, percent, whole
+from deploy.viewing.words import size
 
 SHOWN_EVENTS = 50
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.monitor import DeviceDocument, RoundDocument
+from broker.monitor import DeviceDocument
+from deploy.viewing.devices import remark
 
 PER_PAGE = 24
 SPARK_POINTS = 20
@@ -63,18 +64,9 @@ def counted(devices: Iterable[DeviceDocument]) -> dict[str, int]:
     return {state: counts[state] for state in sorted(counts, key=lambda state: (_rank(state), state))}
 
 
-def losses(rounds: Sequence[RoundDocument]) -> dict[str, list[float]]:
-    """The training loss of each device by round, oldest first, as far as it took part."""
-    found: dict[str, list[float]] = {}
-    for one in rounds:
-        for device, part in one.participants.items():
-            if (loss := part.training.get("loss", part.validation.get("loss"))) is not None:
-                found.setdefault(device, []).append(loss)
-    return {device: values[-SPARK_POINTS:] for device, values in found.items()}
-
-
 def spark(values: Sequence[float], width: float = 100.0, height: float = 20.0) -> str:
-    """The points of a polyline through values, scaled to a box; empty of fewer than two."""
+    """The points of a polyline through the newest values, scaled to a box; empty of fewer than two."""
+    values = values[-SPARK_POINTS:]
     if len(values) < 2:  # noqa: PLR2004  a line has two ends
         return ""
     low, high = min(values), max(values)
@@ -87,11 +79,7 @@ def spark(values: Sequence[float], width: float = 100.0, height: float = 20.0) -
 
 def needs_care(device: DeviceDocument) -> str:
     """Why somebody should look at a device; empty while nobody needs to."""
-    if device.conflict:
-        return "two machines use this id"
-    if not device.live:
-        return "lost"
-    return device.not_selected
+    return remark(device) or ("" if device.live else "lost")
 
 
 def _rank(state: str) -> int:

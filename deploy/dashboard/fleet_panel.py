@@ -106,7 +106,12 @@ class _Slot:
         href = f"/device/{device.device}"
         if self._link.props.get("href") != href:
             self._link.props["href"] = href
-        facts = {"stale": stale, "care": needs_care(device), "spark": spark(losses.get(device.device, ()))}
+        facts = {
+            "busy": device.live and device.state != "idle",
+            "stale": stale,
+            "care": needs_care(device),
+            "spark": spark(losses.get(device.device, ())),
+        }
         _set(self._card, render("card", device=device, **facts))
 
 

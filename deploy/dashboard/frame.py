@@ -84,7 +84,7 @@ class Top:
         elif found[0].severity is Severity.ERROR:
             self._status.show(kind="error", text="not live" if self._watcher.connected else "no connection")
         else:
-            self._status.show(kind="warning", text="live, see below")
+            self._status.show(kind="warning", text="see below")
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deploy.dashboard import words
+from deploy.viewing.words import size
 
 FILTERS = (
-    words.size,
+    size,
     words.duration,
     words.number,
     words.percent,

@@ -8,13 +8,14 @@ from nicegui import ui
 
 from broker.monitor import RoundDocument, RunDocument
 from deploy.dashboard.curves import run_figures, summaries
-from deploy.dashboard.fleet import counted, losses, needs_care
+from deploy.dashboard.fleet import counted, needs_care
 from deploy.dashboard.fleet_panel import FleetPanel
 from deploy.dashboard.frame import REFRESH_S, Drawing, Piece, frame, panel
 from deploy.dashboard.lanes import DOING, round_chart
 from deploy.dashboard.mistakes import mistakes
 from deploy.dashboard.watcher import Watcher
 from deploy.dashboard.words import whole
+from deploy.viewing.devices import LossHistory
 
 FIGURES_EVERY_S = 2.0
 SHOWN_EVENTS = 100
@@ -31,7 +32,7 @@ class Overview:
     def __init__(self, watcher: Watcher, *, login: bool) -> None:
         self._watcher = watcher
         self._figures_due = 0.0
-        self._losses: tuple[object, dict[str, list[float]]] = None, {}
+        self._losses = LossHistory()
         with frame(watcher, login=login) as self._top:
             self._place_round()
             with panel("Federation", "of-4"):
@@ -73,12 +74,12 @@ class Overview:
         self._offer_rounds(rounds)
         self._show_round(run)
         self._show_federation(run)
-        self._fleet.show(list(view.devices.values()), self._losses_of(run, rounds))
+        closed = [one for one in rounds if one.outcome is not None]
+        self._fleet.show(list(view.devices.values()), self._losses.of(closed))
         self._show_events()
         now = time.monotonic()
         if run is not None and now >= self._figures_due:
             self._figures_due = now + FIGURES_EVERY_S
-            closed = [one for one in rounds if one.outcome is not None]
             figures = run_figures(summaries(view.history(run.run), closed))
             for drawing, figure in zip(self._drawings, figures, strict=True):
                 drawing.show(figure)
@@ -116,13 +117,6 @@ class Overview:
             metrics=metrics,
             looks=list(islice(looks, SHOWN_LOOKS)),
         )
-
-    def _losses_of(self, run: RunDocument | None, rounds: list[RoundDocument]) -> dict[str, list[float]]:
-        closed = [one for one in rounds if one.outcome is not None]
-        key = (run.run, len(closed), closed[-1].round) if run is not None and closed else None
-        if key != self._losses[0]:
-            self._losses = key, losses(closed)
-        return self._losses[1]
 
     def _show_confusion(self, run: RunDocument) -> None:
         document = self._watcher.view.confusion(run.run)

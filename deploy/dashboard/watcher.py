@@ -7,6 +7,7 @@ from broker.monitor import RoundDocument
 from broker.topics import Topics
 from deploy.dashboard.notices import Notice, notices
 from deploy.viewing.feed import Feed
+from deploy.viewing.standing import standing
 from deploy.viewing.view import View
 
 LOOK_EVERY_S = 0.2
@@ -17,7 +18,6 @@ class Watcher:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._cut_off_at: float | None = time.monotonic()
         self._round: tuple[RoundDocument, float] | None = None
 
     @property
@@ -38,22 +38,12 @@ class Watcher:
     async def watch(self) -> None:
         """Look at what arrives, until cancelled."""
         while True:
-            self.look()
+            self._feed.look()
             await asyncio.sleep(LOOK_EVERY_S)
-
-    def look(self) -> None:
-        """Take over what arrived."""
-        self._feed.look()
-        if self._feed.connected:
-            self._cut_off_at = None
-        elif self._cut_off_at is None:
-            self._cut_off_at = time.monotonic()
 
     def notices(self) -> list[Notice]:
         """What somebody should know first."""
-        now = time.monotonic()
-        cut_off_s = None if self._cut_off_at is None else now - self._cut_off_at
-        return notices(self.view, self._feed.trouble, cut_off_s, self._feed.missed, now)
+        return notices(self.view, standing(self._feed, time.monotonic()), self._feed.missed)
 
     def elapsed_s(self, document: RoundDocument) -> float:
         """For how long the live round's document has been here: so much its clocks have gone on."""

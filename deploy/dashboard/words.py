@@ -5,17 +5,9 @@ from datetime import datetime
 from broker.monitor import Means
 from broker.names import is_of_whole
 
-_SIZES = ("B", "kB", "MB", "GB", "TB")
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _FINE_S = 10
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units: 1.2 MB."""
-    unit = 0
-    while count >= 999.5 and unit < len(_SIZES) - 1:  # noqa: PLR2004  what would be spelled as 1000
-        count, unit = count / 1000, unit + 1
-    return f"{count:.0f} {_SIZES[unit]}" if unit == 0 else f"{count:.3g} {_SIZES[unit]}"
+_LARGE = 1000
 
 
 def duration(seconds: float) -> str:
@@ -35,8 +27,8 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """Four digits that count."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    """Four digits that count, or all of a large whole."""
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= _LARGE else f"{value:.4g}"
 
 
 def percent(share: float) -> str:

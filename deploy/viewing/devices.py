@@ -1,6 +1,6 @@
 """What the documents say of a device, beyond its own."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from broker.monitor import DeviceDocument, ParticipantDocument, RoundDocument
 
@@ -13,15 +13,30 @@ def remark(device: DeviceDocument) -> str:
     return "; ".join(text for text in (twice, device.not_selected) if text)
 
 
-def losses(rounds: Iterable[RoundDocument]) -> dict[str, list[float]]:
-    """Each device's loss by round, oldest first: of its training, or else on its own validation data."""
-    found: dict[str, list[float]] = {}
-    for document in rounds:
-        for device, part in document.participants.items():
-            loss = _loss(part)
-            if loss is not None:
-                found.setdefault(device, []).append(loss)
-    return found
+class LossHistory:
+    """Each device's loss by round, of its training, or else on its own validation data."""
+
+    def __init__(self) -> None:
+        self._read: list[tuple[RoundDocument, dict[str, float]]] = []
+        self._losses: dict[str, list[float]] = {}
+
+    def of(self, rounds: Sequence[RoundDocument]) -> dict[str, list[float]]:
+        """Oldest first, by device; a document that was read is not read again."""
+        if len(rounds) != len(self._read) or any(
+            one is not read for one, (read, _) in zip(rounds, self._read, strict=True)
+        ):
+            known = {id(document): found for document, found in self._read}
+            self._read = [(one, known[id(one)] if id(one) in known else _losses(one)) for one in rounds]
+            self._losses = {}
+            for _, found in self._read:
+                for device, loss in found.items():
+                    self._losses.setdefault(device, []).append(loss)
+        return self._losses
+
+
+def _losses(document: RoundDocument) -> dict[str, float]:
+    parts = document.participants.items()
+    return {device: loss for device, part in parts if (loss := _loss(part)) is not None}
 
 
 def _loss(part: ParticipantDocument) -> float | None:

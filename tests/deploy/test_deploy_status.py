@@ -52,13 +52,12 @@ def test_status_tells_federation_run_round_and_devices(
     told = capsys.readouterr()
     lines = told.out.splitlines()
     assert lines[0] == "federation lab  2 of 3 devices live: 1 training, 1 uploading"
-    assert lines[1].startswith("run digits-1  training  round 3 of 10  about 3m")
-    assert lines[1].endswith("left  accuracy 0.7")
-    assert lines[2].startswith("round 3  training  2 of 3 updates (quorum 2)  enough in ")
+    assert lines[1].startswith("run digits-1  training  round 3 of 10  about 10h00m left  accuracy 0.7")
+    assert lines[2].startswith("round 3  training  2 of 3 updates (quorum 2)  enough in 2h00m  3h00m left")
     assert " ".join(lines[3].split()) == "device state done rate due temp battery counted remarks"
     assert lines[4].split()[:4] == ["cam-1", "lost", "-", "-"]
     assert lines[4].endswith("its data does not fit the contract")
-    assert lines[5].split() == ["pi-1", "training", "50", "%", "42/s", "1m15s", "61°C", "-", "2/3"]
+    assert lines[5].split() == ["pi-1", "training", "50", "%", "42/s", "2h15m", "61°C", "-", "2/3"]
     assert lines[-1].endswith("! joined       cam-1 is lost")
     assert told.err == ""
 

@@ -16,7 +16,7 @@ def test_a_run_is_followed_to_its_end_without_a_reload(lab: Lab, tmp_path: Path)
     page = tmp_path / "page"
     page.mkdir()
     with dashboard(lab.account("monitor"), page) as url, browsing(tmp_path / "profile", url) as browser:
-        browser.until_text("No aggregator has been heard", ".notices")
+        browser.until_text("Nothing is said of federation", ".notices")
         browser.run("window.stayed = true")
         lab.start_aggregator()
         lab.start_agents("pi-1", "pi-2")

@@ -146,7 +146,7 @@ def test_it_says_that_the_broker_is_gone_and_goes_on_when_it_is_back(
     browser.until_text("2 of 8 updates", ".panel")
     browser.run("window.stayed = true")
     broker.stop()
-    browser.until_text("No connection to the broker", ".notices")
+    browser.until_text("No connection to mqtt://", ".notices")
     assert "2 of 8 updates" in browser.text(".panel")
     broker.start()
     stage.await_connection()

@@ -1,7 +1,5 @@
 """What the pages say of documents, before any browser sees it."""
 
-import time
-
 import pytest
 
 from broker.happenings import EventKind, Happening
@@ -9,21 +7,21 @@ from broker.monitor import (
     AggregatorDocument,
     ConfusionDocument,
     DeviceDocument,
-    FederationDocument,
     HistoryDocument,
     ParticipantDocument,
     RoundDocument,
     RoundSummary,
     StepDocument,
 )
-from broker.topics import MONITOR_AGGREGATOR, MONITOR_FEDERATION, Topics
+from broker.topics import MONITOR_AGGREGATOR, Topics
 from deploy.dashboard import words
 from deploy.dashboard.curves import device_figures, options, run_figures, summaries
-from deploy.dashboard.fleet import PER_PAGE, Choice, choose, counted, losses, needs_care, spark
+from deploy.dashboard.fleet import PER_PAGE, Choice, choose, counted, needs_care, spark
 from deploy.dashboard.lanes import MAX_LANES, device_chart, round_chart
 from deploy.dashboard.markup import render
 from deploy.dashboard.mistakes import mistakes
 from deploy.dashboard.notices import notices
+from deploy.viewing.standing import Believed, Standing
 from deploy.viewing.view import View
 
 TOPICS = Topics("garden")
@@ -63,10 +61,10 @@ def test_seconds_are_spelled_as_people_say_them(seconds: float, spelled: str) ->
 
 
 @pytest.mark.parametrize(
-    ("count", "spelled"), [(0, "0 B"), (999, "999 B"), (999_700, "1 MB"), (1234, "1.23 kB"), (5e9, "5 GB")]
+    ("value", "spelled"), [(18_410, "18,410"), (18_070.3, "18,070"), (0.84382, "0.8438"), (0, "0")]
 )
-def test_bytes_are_spelled_in_decimal_units(count: float, spelled: str) -> None:
-    assert words.size(count) == spelled
+def test_numbers_have_the_digits_that_count(value: float, spelled: str) -> None:
+    assert words.number(value) == spelled
 
 
 # -- devices ------------------------------------------------------------------------------------------
@@ -123,11 +121,6 @@ def test_a_spark_stays_in_its_box_whatever_the_values() -> None:
     assert spark([1.0]) == ""
     assert spark([3.0, 3.0]) == "0.0,20.0 100.0,20.0"
     assert spark([2.0, 1.0, 0.0]) == "0.0,0.0 50.0,10.0 100.0,20.0"
-    rounds = [
-        closed(1, {"a": part(training={"loss": 2.0})}),
-        closed(2, {"a": part(validation={"loss": 1.0})}),
-    ]
-    assert losses(rounds) == {"a": [2.0, 1.0]}
 
 
 # -- lanes --------------------------------------------------------------------------------------------
@@ -253,34 +246,21 @@ def test_a_matrix_that_does_not_fit_its_classes_is_cut() -> None:
 # -- notices ------------------------------------------------------------------------------------------
 
 
-def heard(view: View, *, online: bool = True, now: float = 0.0) -> None:
-    aggregator = AggregatorDocument(online=online, at_unix_s=time.time(), renewed_every_s=10.0)
-    view.take(TOPICS.topic(MONITOR_AGGREGATOR), aggregator.payload(), now)
-    federation = FederationDocument(devices=0, live=0, phase="idle", renewed_every_s=10.0)
-    view.take(TOPICS.topic(MONITOR_FEDERATION), federation.payload(), now)
+def texts(view: View, believed: Believed, text: str = "", missed: int = 0) -> list[str]:
+    return [one.text for one in notices(view, Standing(believed, text), missed)]
 
 
-def texts(view: View, trouble: str = "", cut_off_s: float | None = None, now: float = 0.0) -> list[str]:
-    return [one.text for one in notices(view, trouble, cut_off_s, 0, now)]
-
-
-def test_while_all_is_well_nothing_is_said() -> None:
+def test_what_cannot_be_believed_is_said_first_and_nothing_while_all_is_well() -> None:
     view = View(TOPICS)
-    assert texts(view) == ["No aggregator has been heard on this broker yet."]
-    heard(view)
-    assert texts(view, now=19.0) == []
-
-
-def test_silence_death_and_a_lost_connection_are_said() -> None:
-    view = View(TOPICS)
-    heard(view)
-    assert texts(view, now=25.0) == ["The aggregator has been silent for 25 s. What is shown is out of date."]
-    heard(view, online=False, now=25.0)
-    assert texts(view, now=26.0)[0].startswith("The aggregator is offline since ")
-    (said,) = texts(view, "refused", 3.0)
-    assert said.startswith("No connection to the broker for 3.0 s (refused)")
-    assert said.endswith("What is shown is from before.")
-    assert texts(view, "this account may not read monitor/#")[0] == "this account may not read monitor/#"
+    assert texts(view, Believed.CURRENT) == []
+    assert texts(view, Believed.UNREACHABLE, "no connection") == ["No connection."]
+    view.take(TOPICS.topic(MONITOR_AGGREGATOR), AggregatorDocument(online=True).payload(), 0.0)
+    assert texts(view, Believed.UNREACHABLE, "no connection") == [
+        "No connection; what is shown is from before."
+    ]
+    view.take(TOPICS.topic(MONITOR_AGGREGATOR), b"not a document", 0.0)
+    said = texts(view, Believed.OFFLINE, "the aggregator is offline", missed=3)
+    assert [line.partition(" ")[0] for line in said] == ["The", "3", "1"]
 
 
 # -- markup -------------------------------------------------------------------------------------------
@@ -291,7 +271,7 @@ def test_nothing_from_the_broker_becomes_markup() -> None:
     event = Happening(number=1, at_unix_s=0.0, kind=EventKind.LOST, text=evil, reason=f"{evil}!", user=evil)
     said = render("events", events=[event])
     one = device("pi-1", tags=(evil,), not_selected=evil)
-    said += render("card", device=one, stale=False, care=evil, spark="")
+    said += render("card", device=one, busy=True, stale=False, care=evil, spark="")
     said += render("device", device=one, name="pi-1", stale=False, care=evil, fields=[("Tags", evil)])
     matrix = mistakes(ConfusionDocument(run="r", round=1, classes=(evil, "b"), counts=((1, 2), (3, 4))))
     said += render("confusion", found=matrix, round=1)

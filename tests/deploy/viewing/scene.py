@@ -1,4 +1,4 @@
-"""A federation as its documents tell it, for whoever shows them."""
+"""A federation as its documents tell it; what is left is long enough to stand still for a test."""
 
 import time
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def happened(topics: Topics, one: EventDocument) -> tuple[str, bytes]:
 
 DEVICES = (
     device(
-        "pi-1", state="training", progress=0.5, examples_per_s=42.0, temperature_c=61.0, seconds_left=75.0
+        "pi-1", state="training", progress=0.5, examples_per_s=42.0, temperature_c=61.0, seconds_left=8130.0
     ),
     device("pi-2", state="uploading", battery=0.8, loss=0.4),
     device("cam-1", live=False, state="lost", not_selected="its data does not fit the contract"),
@@ -77,8 +77,8 @@ def round_document(number: int, outcome: str | None = None) -> RoundDocument:
         target=3,
         quorum=2,
         reported=2,
-        seconds_left=None if outcome else 90.0,
-        eta_s=None if outcome else 20.0,
+        seconds_left=None if outcome else 10_830.0,
+        eta_s=None if outcome else 7230.0,
         participants={"pi-1": part, "pi-2": part},
         outcome=outcome,
     )
@@ -114,7 +114,7 @@ def scene(topics: Topics) -> Iterator[tuple[str, bytes]]:
             round=3,
             rounds=10,
             started_unix_s=1000.0,
-            seconds_left=200.0,
+            seconds_left=36_030.0,
             metrics={"accuracy": 0.7},
         ),
         topics.topic(MONITOR_HISTORY, run=RUN): HistoryDocument(run=RUN, rounds=rows),

@@ -1,22 +1,26 @@
 """A view kept up to date from a real broker, through its mishaps."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from broker.accounts import update_accounts
 from broker.happenings import EventDocument, EventKind
 from broker.monitor import DeviceDocument
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
 from broker.topics import MONITOR_DEVICE, MONITOR_EVENTS, Role, Topics
-from deploy.home.home import PASSWORD
+from deploy.command.options import OperatorSettings
+from deploy.home.home import Home
 from deploy.viewing import feed as feed_module
 from deploy.viewing.feed import RIVAL, Feed
 from host.errors import ConfigError
+from host.settings import load_settings
 from tests.broker.peer import Peer
-from tests.deploy.home.federation import by_password, make_home, running
+from tests.deploy.home.federation import by_password, local, make_home, running
 
 PATIENCE_S = 20.0
 
@@ -126,16 +130,48 @@ def test_what_does_not_fit_its_queue_is_counted_and_the_newest_picture_comes_aga
         look_until(feed, lambda: "pi-1" in feed.view.devices)
 
 
-def test_from_another_machine_one_watches_by_the_viewers_listener_and_each_with_an_account(
-    tmp_path: Path,
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return make_home(tmp_path / "home")
+
+
+def elsewhere(home: Home, folder: Path) -> BrokerSettings:
+    """The monitor's folder, copied to another machine."""
+    shutil.copytree(home.of(Role.MONITOR), folder)
+    return load_settings(OperatorSettings, folder / "remote.toml", {}, {}).broker
+
+
+def test_from_another_machine_the_monitors_folder_is_all_it_takes(home: Home, tmp_path: Path) -> None:
+    settings = elsewhere(home, tmp_path / "laptop")
+    assert settings.endpoint == ("127.0.0.1", home.federation.ports.viewers, True, None)
+    with (
+        running(home),
+        Peer(local(home, Role.AGGREGATOR), "aggregator") as aggregator,
+        Feed(settings) as feed,
+    ):
+        tell(aggregator, home.topics, "pi-1")
+        look_until(feed, lambda: "pi-1" in feed.view.devices)
+
+
+def test_two_that_watch_by_one_account_there_are_told_that_each_needs_its_own(
+    home: Home, tmp_path: Path
 ) -> None:
-    """The name of the account is the client id there, so that no viewer can take a device's place."""
-    home = make_home(tmp_path / "home")
-    password = (home.of(Role.MONITOR) / PASSWORD).read_text()
-    settings = by_password(home, home.federation.ports.viewers, "monitor", password)
-    with running(home), Feed(settings) as first:
+    """The account's name is the client id there, so that no viewer can take a device's place."""
+    settings = elsewhere(home, tmp_path / "laptop")
+    with running(home), Feed(settings) as first, Feed(settings) as second:
+        while RIVAL not in (first.trouble, second.trouble):
+            first.look(0.05)
+            second.look(0.05)
+
+
+def test_with_accounts_of_their_own_both_watch(home: Home, tmp_path: Path) -> None:
+    settings = elsewhere(home, tmp_path / "laptop")
+    update_accounts(home.broker / "viewers", {"ann": "a password"})
+    other = by_password(home, home.federation.ports.viewers, "ann", "a password")
+    with running(home), Feed(settings) as first, Feed(other) as second:
         look_until(first, lambda: first.connected)
-        with Feed(settings) as second:
-            while RIVAL not in (first.trouble, second.trouble):
-                first.look(0.05)
-                second.look(0.05)
+        look_until(second, lambda: second.connected)
+        for _ in range(20):
+            first.look(0.02)
+            second.look(0.02)
+        assert (first.connected, second.connected) == (True, True)
