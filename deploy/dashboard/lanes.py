@@ -9,6 +9,8 @@ from deploy.dashboard.words import duration
 MAX_LANES = 40
 MAX_TICKS = 6
 MINUTE_S = 60
+# Nearer to the end there is no room for a label.
+LABELLED = 0.95
 # What a step's state is called as an occupation; what is not here keeps its name.
 DOING = {
     "idle": "waited",
@@ -147,9 +149,7 @@ def _ticks(seconds: float) -> tuple[tuple[float, str], ...]:
         ),
         seconds,
     )
-    count = int(seconds / step)
-    spelled = (
-        duration(index * step) if step >= 1 and index * step >= MINUTE_S else f"{index * step:g} s"
-        for index in range(count + 1)
+    times = [index * step for index in range(int(seconds / step) + 1) if index * step <= LABELLED * seconds]
+    return tuple(
+        (round(100 * at / seconds, 2), duration(at) if at >= MINUTE_S else f"{at:g} s") for at in times
     )
-    return tuple((round(100 * index * step / seconds, 2), text) for index, text in enumerate(spelled))
