@@ -28,7 +28,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo monitor dashboard watched examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb flash-test
-.PHONY: clean mosquitto systemd sshd fat
+.PHONY: clean mosquitto systemd sshd fat chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -54,7 +54,7 @@ examples: install ## figures and pictures of all examples, half an hour; MNIST=D
 	$(EXAMPLE) digits_missing --data $(MNIST) --seeds 5 --write
 	$(EXAMPLE) mnist_logistic --data $(MNIST) --seeds 5 --write
 
-test: install systemd sshd lint ## style, types, imports, all tests on every core
+test: install systemd sshd chromium lint ## style, types, imports, all tests on every core
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 fuzz: $(STAMP) ## 2,000 damaged training programs; options by ARGS="--count 200"
@@ -116,6 +116,9 @@ mosquitto:
 
 systemd:
 	@sh deploy/bootstrap/systemd.sh
+
+chromium:
+	@sh deploy/bootstrap/chromium.sh
 
 sshd:
 	@sh tests/deploy/sshd.sh build/sshd

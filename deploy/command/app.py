@@ -8,6 +8,7 @@ import typer
 from typer.models import CommandInfo, TyperInfo
 
 from deploy.command import (
+    dashboard,
     demo,
     devices,
     enroll,
@@ -81,6 +82,7 @@ def _midge(
     """Train one model across devices that keep their data, over topics on a Mosquitto broker."""
 
 
+dashboard.add_to(app)
 demo.add_to(app)
 devices.add_to(app)
 enroll.add_to(app)
