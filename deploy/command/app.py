@@ -49,6 +49,7 @@ PANELS = {
     "A federation": ("init", "install", "uninstall", "registrar", "rotate"),
     "Devices": ("enroll", "wheelhouse", "flash", "devices", "revoke", "replace", "exclude", "admit"),
     "Runs": ("start", "runs", "pause", "resume", "stop", "predict", "confusion"),
+    "Watching": ("monitor", "status", "watch", "dashboard", "report", "compare"),
     "A broker that is not yours": ("acl", "doctor", "purge"),
 }
 VERBS = {verb: panel for panel, verbs in PANELS.items() for verb in verbs}
