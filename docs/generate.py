@@ -1,6 +1,8 @@
 # ruff: noqa: INP001 - docs/ is no package
 """Fill the pages' generated parts from the code: `make docs`, or `python -m docs.generate`.
 
+Schemas of what stands under `monitor/` are written to docs/schema.
+
 A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is a word of PARTS and, for some, an
 argument. tests/docs fails when a page and the code differ.
 """
@@ -14,10 +16,24 @@ from typing import Any
 from aggregator.coordinator import fleet, liveness, phases
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
-from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, trust, update, wire
+from broker import (
+    acl,
+    contract,
+    enrolment,
+    happenings,
+    layout,
+    messages,
+    monitor,
+    program,
+    topics,
+    trust,
+    update,
+    wire,
+)
 from broker.settings import BrokerSettings
 from deploy.home.federation import FederationSettings, Ports
 from deploy.registrar.settings import RegistrarSettings
+from docs import schemas
 from docs.tables import fields_table, number, table
 from edge_agent import backoff, transitions, uploads
 from edge_agent.data import settings as data
@@ -30,10 +46,14 @@ PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)
 
 MESSAGES = {
     name: model
-    for module in (messages, monitor, contract, layout, enrolment, trust)
+    for module in (messages, monitor, happenings, contract, layout, enrolment, trust)
     for name, model in vars(module).items()
     if isinstance(model, type) and model.__module__ == module.__name__ and hasattr(model, "model_fields")
 } | {"Program": program.Program, "Header": update.Header}
+# What stands on docs/monitor.md; all others on docs/protocol.md.
+WATCHED = {
+    name for name, model in MESSAGES.items() if model.__module__ in {monitor.__name__, happenings.__name__}
+}
 SETTINGS = {
     model.__name__: model
     for model in (
@@ -49,6 +69,18 @@ SETTINGS = {
     )
 } | {
     name: model for name, model in vars(data).items() if name.endswith("Settings") and isinstance(model, type)
+}
+RENEWED = {
+    topics.MONITOR_AGGREGATOR: "every `heartbeat_s`, 1 to 30 s",
+    topics.MONITOR_FEDERATION: "every 30 s",
+    topics.MONITOR_INCIDENTS: "every 30 s",
+    topics.MONITOR_EVENTS: "never, not retained",
+    topics.MONITOR_RECENT: "no, said every 5 s at most",
+    topics.MONITOR_RUN: "every 30 s",
+    topics.MONITOR_ROUND: "every 30 s, once closed no more",
+    topics.MONITOR_HISTORY: "no, said when a round closes",
+    topics.MONITOR_CONFUSION: "no, said when there is a new one",
+    topics.MONITOR_DEVICE: "every 30 s, of more than 480 devices every 60 s, and so on",
 }
 LIMITS = {
     "a message": (wire.MAX_MESSAGE_BYTES, "bytes"),
@@ -95,6 +127,22 @@ def topic_tree() -> str:
         for branch in topics.TREE
     ]
     return table(("topic", "from", "to", "payload", "as", "QoS", "retained", "what"), rows)
+
+
+def watched() -> str:
+    """What is said under `monitor/`, its schema, and how often it is renewed."""
+    rows = [
+        (
+            f"`{branch.pattern}`",
+            f"[{branch.message}](#{branch.message.lower()})",
+            f"[schema](schema/{schemas.file_name(schemas.MODELS[branch])})",
+            RENEWED[branch],
+            branch.what,
+        )
+        for branch in topics.TREE
+        if branch in schemas.MODELS
+    ]
+    return table(("topic", "document", "", "renewed", "what"), rows)
 
 
 def topic_levels() -> str:
@@ -167,8 +215,12 @@ def _filter(branch: topics.Branch, role: topics.Role) -> str:
 
 
 def _linked(words: str) -> str:
-    """Link the models among the words to their sections."""
-    return re.sub(r"[A-Z]\w+", lambda word: f"[{word[0]}](#{word[0].lower()})", words)
+    """Link the models among the words to their sections, as from docs/protocol.md."""
+    return re.sub(
+        r"[A-Z]\w+",
+        lambda word: f"[{word[0]}]({'monitor.md' if word[0] in WATCHED else ''}#{word[0].lower()})",
+        words,
+    )
 
 
 def _diagram(table_of: Mapping[tuple[Any, Any], str]) -> str:
@@ -184,6 +236,7 @@ def _diagram(table_of: Mapping[tuple[Any, Any], str]) -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "topics": topic_tree,
     "levels": topic_levels,
+    "watched": watched,
     "limits": limits,
     "exits": exit_codes,
     "rights": rights,
@@ -199,13 +252,14 @@ PARTS_OF: Mapping[str, Callable[[str], str]] = {
 
 
 def main() -> None:
-    """Write the pages that changed, and name them."""
-    for page in PAGES:
-        before = page.read_text(encoding="utf-8")
-        after = filled(before)
-        if after != before:
-            page.write_text(after, encoding="utf-8")
-            sys.stdout.write(f"{page.relative_to(ROOT)}\n")
+    """Write the pages and schemas that changed, and name them."""
+    schemas.FOLDER.mkdir(exist_ok=True)
+    for path, text in (
+        {page: filled(page.read_text(encoding="utf-8")) for page in PAGES} | schemas.written()
+    ).items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(ROOT)}\n")
 
 
 if __name__ == "__main__":
