@@ -3,29 +3,44 @@
 Means over the fleet stay, as the model does.
 """
 
+from typing import TypeVar
+
+from broker.happenings import EventKind, Happening
 from broker.monitor import DeviceDocument, Document, RoundDocument
 
+Said = TypeVar("Said", Document, Happening)
+_NOTHING_OF_A_PART = {"examples": 0, "training": {}, "validation": {}, "evaluation": {}}
+_NOTHING_OF_A_DEVICE = {"examples": 0, "metrics": {}, "loss": None, "contribution": None}
 
-def as_it_is(document: Document) -> Document:
+
+def as_it_is(said: Said) -> Said:
     """Show all of it."""
-    return document
+    return said
 
 
 def without_data(document: Document) -> Document:
     """Show neither metrics nor numbers of examples of a single device."""
     if isinstance(document, DeviceDocument):
-        return document.model_copy(
-            update={"examples": 0, "metrics": {}, "not_selected": _vague(document.not_selected)}
-        )
+        vague = {"not_selected": _vague(document.not_selected)}
+        return document.model_copy(update=_NOTHING_OF_A_DEVICE | vague)
     if isinstance(document, RoundDocument):
         parts = {
-            name: part.model_copy(update={"examples": 0, "validation": {}})
-            for name, part in document.participants.items()
+            name: part.model_copy(update=_NOTHING_OF_A_PART) for name, part in document.participants.items()
         }
         return document.model_copy(update={"participants": parts})
     return document
 
 
+def without_details(happening: Happening) -> Happening:
+    """Why a device declines can be what its data is like: its word for it is enough."""
+    if happening.kind is not EventKind.DECLINED:
+        return happening
+    text = f"round {happening.round}: {happening.device} declined, {happening.reason}"
+    return happening.model_copy(update={"text": text})
+
+
 def _vague(why: str) -> str:
-    """A device is told how many examples it lacks by itself, and people by the aggregator's log."""
-    return "holds too few examples" if why.startswith("holds ") else why
+    """What its data lacks, a device says itself, and people read it in the aggregator's log."""
+    if why.startswith("holds "):
+        return "holds too few examples"
+    return ": ".join(why.split(": ")[:2]) if why.startswith("declined ") else why

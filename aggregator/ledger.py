@@ -101,6 +101,9 @@ class Ledger:
     file is damaged or cannot be written; a failed `commit` leaves nothing behind.
     """
 
+    listener: Callable[[Sequence[Record]], None] | None = None
+    """Told of records once they stand; it must not write."""
+
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
@@ -119,6 +122,8 @@ class Ledger:
                 self._write(record, unix_s)
             if snapshot is not None:
                 self._save("snapshot", snapshot)
+        if self.listener is not None:
+            self.listener(records)
 
     def snapshot(self) -> bytes | None:
         """Return what the last commit saved."""
@@ -173,9 +178,13 @@ class Ledger:
         """List the newest runs, newest first."""
         return [_summary(row) for row in self._all(schema.RUNS, (limit,))]
 
-    def rounds(self, run: str) -> list[RoundRow]:
-        """List a run's rounds in order."""
-        return [_round(row) for row in self._all(schema.ROUNDS, (run,))]
+    def rounds(self, run: str, after: int = 0) -> list[RoundRow]:
+        """List a run's rounds in order, those after round `after`."""
+        return [_round(row) for row in self._all(schema.ROUNDS, (run, after))]
+
+    def query(self, statement: str, values: Sequence[Any]) -> list[sqlite3.Row]:
+        """Read whatever a view of its own wants to know."""
+        return self._all(statement, values)
 
     def participants(self, run: str, round_: int) -> list[ParticipantRow]:
         """List what each device did in a round, in the order of their names."""

@@ -161,7 +161,7 @@ ROUNDS = """
         (SELECT coalesce(sum(size), 0) FROM updates u WHERE (u.run, u.round) = (r.run, r.round)) AS bytes_up,
         (SELECT coalesce(sum(bytes_down), 0) FROM courses c WHERE (c.run, c.round) = (r.run, r.round))
             AS bytes_down
-    FROM rounds r WHERE run = ? ORDER BY round"""
+    FROM rounds r WHERE run = ? AND round > ? ORDER BY round"""
 
 # Who joined, and whoever else was heard about this round (a device that was late or not invited).
 PARTICIPANTS = """

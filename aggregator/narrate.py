@@ -3,6 +3,7 @@
 import logging
 
 from aggregator import records
+from aggregator.coordinator.phases import RoundOutcome, RunOutcome
 from aggregator.records import Record
 from broker.monitor import Means, means
 
@@ -28,7 +29,7 @@ class Patience:
         return tells
 
 
-def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911 - one line a kind of record
+def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - one line a kind of record
     """The level and the line for a record."""
     match record:
         case records.RunStarted(run, task):
@@ -37,27 +38,37 @@ def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911 - one lin
             sizes = f"model of {theta.size:,} bytes, program of {program.size:,}"
             return logging.INFO, f"run {run}: {parameters:,} parameters, {sizes}"
         case records.RunEnded(run, outcome, reason):
-            return logging.INFO, f"run {run} {outcome}: {reason}"
+            level = logging.ERROR if outcome == RunOutcome.FAILED else logging.INFO
+            return level, f"run {run} {outcome}: {reason}"
         case records.RoundOpened(_, number, cohort, target, quorum):
             asked = f"{len(cohort)} invited, {target} wanted, {quorum} needed"
             return logging.INFO, f"round {number} opens: {asked}: {_names(cohort)}"
         case records.RoundClosed(_, number, outcome, reason):
             central, fleet = _list(means(record.metrics)), _list(means(record.federated))
             parts = [reason, central, fleet and f"on the devices' own data {fleet}"]
-            return logging.INFO, f"round {number} {outcome}: {'; '.join(part for part in parts if part)}"
+            level = logging.INFO if outcome == RoundOutcome.COMPLETED else logging.WARNING
+            return level, f"round {number} {outcome}: {'; '.join(part for part in parts if part)}"
         case records.UpdateAccepted(_, number, device):
             about = f"{record.examples:,} examples, {record.size:,} bytes, {record.seconds:.1f} s of training"
             return logging.INFO, f"round {number}: update of {device} accepted: {about}"
         case records.Incident(kind, _, _, subject, detail):
             return logging.ERROR, f"{kind}: {subject}: {detail}"
         case records.UpdateRefused(_, number, device, outcome, why):
-            return logging.WARNING, f"round {number}: update of {device} {outcome}: {why}"
+            return logging.WARNING, f"round {number}: update of {device} {outcome}{f': {why}' if why else ''}"
         case records.Declined(_, number, device, why, detail):
             return logging.WARNING, f"round {number}: {device} declined, {why}: {detail}"
         case records.Invited(_, number, device):
             return logging.INFO, f"round {number}: {device} invited in place of another"
         case records.Decided(_, number, device, decision, reason):
             return logging.INFO, f"round {number}: {device + ' ' if device else ''}{decision}: {reason}"
+        case records.Transition(run, _, _, "paused", reason):
+            return logging.WARNING, f"run {run} pauses: {reason}"
+        case records.Transition(run, _, "paused"):
+            return logging.INFO, f"run {run} goes on"
+        case records.DeviceExcluded(device, reason):
+            return logging.INFO, f"{device} is excluded: {reason}"
+        case records.DeviceAdmitted(device):
+            return logging.INFO, f"{device} is admitted again"
         case _:
             return logging.DEBUG, str(record)
 

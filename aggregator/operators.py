@@ -7,6 +7,7 @@ from collections.abc import Callable
 from aggregator.coordinator.effects import Effect, Reject
 from aggregator.coordinator.events import Event, PauseRun, ResumeRun, StartRun, StopRun
 from aggregator.coordinator.phases import Phase
+from aggregator.coordinator.state import Run
 from aggregator.exclusions import Exclusions
 from aggregator.ledger import Ledger
 from aggregator.records import RequestAnswered
@@ -144,6 +145,11 @@ class Operators:
             return
         log.info("%s asked for %s: %s", user, request.verb, text)
         self._send(user, reply)
+
+
+def state_of(run: Run | None) -> str:
+    """The run and its phase, for the record of what an operator changed."""
+    return f"{run.run} {'paused' if run.paused else run.phase} round {run.last_round}" if run else "- idle"
 
 
 def _rejection(effects: list[Effect]) -> str | None:

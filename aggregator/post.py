@@ -21,7 +21,8 @@ from broker.topics import (
 from broker.wire import encode
 
 # Monitor documents must not fill the queue that announcements and receipts go through.
-DOCUMENTS_IN_FLIGHT = 256
+# Two seconds' worth.
+DOCUMENTS_IN_FLIGHT = 64
 DOCUMENTS = "monitor/#"
 MIN_BEAT_S, MAX_BEAT_S = 1.0, 30.0
 
@@ -50,6 +51,7 @@ class Post:
         self._sealing_key = sealing_key
         self.beat_s = min(max(heartbeat_s, MIN_BEAT_S), MAX_BEAT_S)
         """How often `beat` is to be called, in seconds."""
+        self._started_unix_s = time.time()
         self._sequence = 0
         self._unsent: tuple[Announcement, float | None] | None = None
         self._tickets: dict[int, str] = {}
@@ -74,6 +76,7 @@ class Post:
             online=True,
             session=self._number,
             version=self._version,
+            started_unix_s=self._started_unix_s,
             at_unix_s=time.time(),
             renewed_every_s=self.beat_s,
         )
@@ -113,11 +116,11 @@ class Post:
         """Answer an operator."""
         self._send(CONTROL_REPLY, reply, user=user)
 
-    def document(self, topic: str, payload: bytes) -> bool:
-        """Show a monitor document; False when it could not be sent now."""
+    def document(self, topic: str, payload: bytes, *, retain: bool = True) -> bool:
+        """Show a monitor document or event; False when it could not be sent now."""
         if len(self._documents) >= DOCUMENTS_IN_FLIGHT:
             return False
-        ticket = self._session.publish(topic, payload, retain=True)
+        ticket = self._session.publish(topic, payload, retain=retain)
         if ticket is None:
             return False
         self._tickets[ticket] = DOCUMENTS

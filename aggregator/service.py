@@ -22,15 +22,16 @@ from aggregator.kept import Kept
 from aggregator.letters import DeviceKeys, Letters
 from aggregator.narrate import Patience, narrate
 from aggregator.opening import Opening
-from aggregator.operators import Operators
+from aggregator.operators import Operators, state_of
 from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
-from aggregator.records import Incident
+from aggregator.records import Incident, UpdateRefused
 from aggregator.room import Room
 from aggregator.shelf import Shelf
 from aggregator.spool import Spool
 from aggregator.uploads import Uploads
-from aggregator.watch import Watch
+from aggregator.watch.past import Past
+from aggregator.watch.watch import Watch
 from aggregator.workshop import Workshop
 from broker.advice import advised
 from broker.events import (
@@ -43,7 +44,7 @@ from broker.events import (
     TakenOver,
     Unreachable,
 )
-from broker.messages import Receipt, Request, Verb
+from broker.messages import Receipt, ReceiptOutcome, Request, Verb
 from broker.sealing import SealingKey
 from broker.session import Session
 from broker.signing import Signer
@@ -87,20 +88,27 @@ class Service:
         self._uploads = self._new_uploads(spool, kept)
         self._watch = Watch(
             self._core,
-            self._ledger,
+            Past(self._ledger, settings.folder / "runs"),
             self._topics,
             self._post.document,
-            self._dropped,
-            WATCH_RATE_S,
+            session=number,
+            dropped=self._dropped,
+            rate_s=WATCH_RATE_S,
             discreet=settings.seals,
         )
+        self._ledger.listener = self._watch.note
         self._patience = Patience(self._core.fleet.lost_after_s)
         device_keys = DeviceKeys(self._ledger, settings.device_keys)
         self._exclusions = Exclusions(
             self._ledger, self._tell, self._clear_traces, self._ask_presence, device_keys.forget
         )
         self._operators = Operators(
-            settings, self._ledger, self._handle, self._state, self._post.to_operator, self._exclusions
+            settings,
+            self._ledger,
+            self._handle,
+            lambda: state_of(self._core.run),
+            self._post.to_operator,
+            self._exclusions,
         )
         self._inspection = Inspection(
             settings.folder, kept.ledger, spool, self._workshop.blobs, notifier.alive, self._note
@@ -208,7 +216,8 @@ class Service:
             if self._patience.tell(self._watch.waits, now) and self._core.run is not None:
                 log.warning("run %s %s", self._core.run.run, self._watch.waits)
             self._notifier.alive()
-            self._notifier.status(f"{self._link}; {self._doing()}")
+            run = self._core.run
+            self._notifier.status(f"{self._link}; {f'run {state_of(run)}' if run else 'idle'}")
 
     # -- from the broker ---------------------------------------------------------------------------
 
@@ -271,7 +280,6 @@ class Service:
         """Nothing that is retained tells of an excluded device any more, and no upload of it goes on."""
         self._uploads.forget(device, time.monotonic())
         self._post.clear_presence(device)
-        self._watch.excluded(device)
 
     def _ask_presence(self, device: str) -> None:
         """Hear once more what the broker retains of a device, beside what is subscribed anyway."""
@@ -300,7 +308,6 @@ class Service:
         log.log(*narrate(incident))
         with contextlib.suppress(NoRoomError):
             self._ledger.commit((incident,), None)
-        self._watch.mishap()
 
     def _hold(self, effect: do.Effect, error: Exception) -> None:
         self._deeds.hold(effect, error)
@@ -315,29 +322,17 @@ class Service:
     def _handle(self, event: on.Event) -> list[do.Effect]:
         effects = self._core.handle(event, time.monotonic())
         self._deeds.carry_out(effects)
-        if isinstance(event, on.StartRun):
-            self._watch.run_began()
+        if isinstance(event, on.DevicePresence) and event.retained:
+            self._watch.was_there(event.device, online=event.presence.online)
         elif isinstance(event, on.Prepared):
             self._operators.prepared(
                 event.run, ok=True, text=f"run {event.run}: {event.parameters:,} parameters"
             )
         elif isinstance(event, on.PrepareFailed):
-            log.error("run %s failed: %s", event.run, event.reason)
             self._operators.prepared(event.run, ok=False, text=event.reason)
         elif isinstance(event, on.StopRun):
             self._workshop.give_up()
         return effects
-
-    def _state(self) -> str:
-        """The run and its phase, for the record of what an operator changed."""
-        run = self._core.run
-        return (
-            f"{run.run} {'paused' if run.paused else run.phase} round {run.last_round}" if run else "- idle"
-        )
-
-    def _doing(self) -> str:
-        """The same for `systemctl status`."""
-        return f"run {self._state()}" if self._core.run else "idle"
 
     def _persist(self, effect: do.Persist) -> None:
         self._ledger.commit(effect.records, effect.snapshot)
@@ -360,12 +355,13 @@ class Service:
         outcome, reason = self._ledger.answer(offer.run, offer.round, effect.device, transfer)
         receipt = Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome, reason=reason)
         self._post.to_device(effect.device, receipt)
+        if outcome is ReceiptOutcome.LATE:
+            self._watch.note((UpdateRefused(offer.run, offer.round, effect.device, outcome),))
 
     def _write_history(self, effect: do.WriteHistory) -> None:
         run = self._core.run
         spooled = set() if run is None else {(run.run, number) for number in run.spooled}
         self._workshop.write_history(effect.run, spooled)
-        self._watch.round_closed(effect.run)
 
     def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], None]]:
         return {

@@ -1,77 +1,20 @@
 import json
-from typing import Any
 
 import pytest
 
-from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.cohort import MAX_COHORT
 from aggregator.coordinator.phases import Phase
 from aggregator.coordinator.state import Participant
-from aggregator.discretion import without_data
 from aggregator.records import Incident, IncidentKind, RoundOpened, RunStarted
-from aggregator.watch import KEPT_ROUNDS, KEPT_RUNS, RENEWED_EVERY_S, Watch
+from aggregator.watch.board import RENEWED_FROM
+from aggregator.watch.pages import RENEWED_EVERY_S
+from aggregator.watch.watch import KEPT_ROUNDS, KEPT_RUNS
+from broker.happenings import EventDocument
 from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
-from broker.monitor import MAX_DOCUMENT_BYTES, DeviceDocument
-from broker.topics import Topics
-from tests.aggregator.coordinator.world import PROGRAM, RUN, World, connection, offer
-
-RATE_S = 0.5
-RUN_TOPIC, ROUND_TOPIC = f"runs/{RUN}", f"runs/{RUN}/rounds/1"
-
-
-class Screen:
-    """A watch over a coordinator, and what stands on the broker below `monitor/`."""
-
-    def __init__(self, **settings: object) -> None:
-        self.world = World(**settings)
-        self.accepts = True
-        self.shown: dict[str, dict[str, Any]] = {}
-        self.written: list[str] = []
-        self.dropped = 0
-        self.begin()
-
-    def begin(self) -> None:
-        topics = Topics("lab")
-        self.root = f"{topics.root}/monitor/"
-        self.watch = Watch(
-            self.world.core, self.world.ledger, topics, self.publish, lambda: self.dropped, RATE_S
-        )
-
-    def publish(self, topic: str, payload: bytes) -> bool:
-        if not self.accepts:
-            return False
-        name = topic.removeprefix(self.root)
-        self.written.append(name)
-        if payload:
-            self.shown[name] = json.loads(payload)
-        else:
-            del self.shown[name]
-        return True
-
-    def look(self, after_s: float = RATE_S) -> list[str]:
-        """Look once, this much later; what was written."""
-        self.world.now += after_s
-        self.written.clear()
-        self.watch.look(self.world.now)
-        return sorted(self.written)
-
-    def tell(self, *events: on.Event) -> None:
-        self.notice(self.world.tell(*events))
-
-    def notice(self, effects: list[do.Effect]) -> None:
-        """Carry out what concerns the watch, as the service does."""
-        for effect in effects:
-            if isinstance(effect, do.WriteHistory):
-                self.watch.round_closed(effect.run)
-
-    def complete_round(self) -> None:
-        world = self.world
-        world.upload("a")
-        world.aggregated()
-        world.published()
-        world.report("a", {"loss": (1.0, 4.0)})
-        self.notice(world.evaluated({"loss": (1.0, 2.0)}))
+from broker.monitor import MAX_DOCUMENT_BYTES, Document
+from tests.aggregator.coordinator.world import PROGRAM, RUN, connection, offer
+from tests.aggregator.watch.screen import RATE_S, ROUND_TOPIC, RUN_TOPIC, Screen
 
 
 def test_an_empty_federation_is_shown() -> None:
@@ -86,7 +29,7 @@ def test_an_empty_federation_is_shown() -> None:
 def test_documents_appear_with_what_they_are_about() -> None:
     screen = Screen()
     screen.world.begin_training("a", "b")
-    assert screen.look() == ["devices/a", "devices/b", "federation", RUN_TOPIC, ROUND_TOPIC]
+    assert screen.look() == ["devices/a", "devices/b", "federation", "recent", RUN_TOPIC, ROUND_TOPIC]
     assert screen.shown["federation"]["live"] == 2
     assert screen.shown["federation"]["run"] == RUN
     shown = screen.shown[ROUND_TOPIC]
@@ -133,23 +76,27 @@ def test_only_what_changed_is_written() -> None:
     screen.look()
     assert screen.look() == []
     beat = Heartbeat(connection=connection("a"), state=AgentState.TRAINING, progress=0.25, temperature_c=61.0)
-    screen.tell(on.DeviceHeartbeat("a", beat))
-    assert screen.look() == ["devices/a"]
+    screen.world.tell(on.DeviceHeartbeat("a", beat))
+    assert screen.look() == ["devices/a", "federation"]
+    assert screen.shown["federation"]["states"] == {"idle": 1, "training": 1}
     shown = screen.shown["devices/a"]
     assert (shown["state"], shown["progress"], shown["temperature_c"]) == ("training", 0.25, 61.0)
     screen.world.upload("a")
     assert screen.look() == ["devices/a", ROUND_TOPIC]
 
 
-def test_time_passing_alone_writes_nothing_before_the_renewal() -> None:
+def test_time_passing_alone_writes_nothing_before_the_renewal_which_is_not_at_once_for_all() -> None:
     screen = Screen()
     screen.world.begin_training("a")
-    names = screen.look()
-    screen.tell(on.Tick())
+    names = {*screen.look()} - {"recent"}
+    screen.world.tell(on.Tick())
     assert screen.look(5.0) == []
-    screen.world.live(RENEWED_EVERY_S - 6.0, "a")
+    screen.world.live(RENEWED_FROM * RENEWED_EVERY_S - 6.0, "a")
     assert screen.look() == []
-    assert screen.look() == names
+    renewed = set()
+    for _ in range(int((1 - RENEWED_FROM) * RENEWED_EVERY_S / RATE_S)):
+        renewed.update(screen.look())
+    assert renewed == names
 
 
 def test_it_looks_again_after_its_rate() -> None:
@@ -167,13 +114,38 @@ def test_everything_is_said_again_after_a_new_connection() -> None:
     assert screen.look() == names
 
 
+def test_observers_see_every_document_as_it_was_published() -> None:
+    screen = Screen()
+    seen: list[tuple[str, Document | EventDocument]] = []
+    screen.watch.observers.append(lambda topic, document: seen.append((topic, document)))
+    screen.world.begin_training("a")
+    screen.look()
+    names = [topic.removeprefix(screen.root) for topic, _ in seen]
+    assert [name for name in names if name != "events"] == screen.written
+    assert [document for topic, document in seen if topic.endswith("/events")] == screen.told
+    shown = dict(zip(names, (document for _, document in seen), strict=True))
+    for name, document in screen.shown.items():
+        assert shown[name].model_dump(mode="json") == document
+
+
+def test_an_observer_that_fails_keeps_nothing_from_being_published(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_topic: str, _document: Document | EventDocument) -> None:
+        raise RuntimeError("the view is broken")
+
+    screen = Screen()
+    screen.watch.observers.append(fails)
+    assert screen.look() == ["federation"]
+    assert "an observer of midge/v1/lab/monitor/federation failed" in caplog.text
+
+
 def test_what_could_not_be_sent_is_sent_at_the_next_look() -> None:
     screen = Screen()
     screen.accepts = False
     screen.world.begin_training("a")
     assert screen.look() == []
     screen.accepts = True
-    assert len(screen.look()) == 4
+    assert screen.look() == ["devices/a", "federation", "recent", RUN_TOPIC, ROUND_TOPIC]
+    assert [event.kind for event in screen.told] == ["run-started", "round-opened", "joined"]
 
 
 @pytest.mark.parametrize("status", ["accepted", "rejected", "declined", "lost"])
@@ -201,7 +173,7 @@ def test_a_participant_is_shown_with_what_became_of_it(status: str) -> None:
 def test_a_paused_run_says_so_and_why() -> None:
     screen = Screen()
     screen.world.begin_training("a")
-    screen.tell(on.PauseRun())
+    screen.world.tell(on.PauseRun())
     screen.look()
     assert screen.shown["federation"]["phase"] == "paused"
     assert (screen.shown[RUN_TOPIC]["state"], screen.shown[RUN_TOPIC]["reason"]) == (
@@ -246,7 +218,7 @@ def test_a_stopped_run_leaves_a_final_round_and_a_final_run() -> None:
     screen = Screen()
     screen.world.begin_training("a")
     screen.look()
-    screen.tell(on.StopRun())
+    screen.world.tell(on.StopRun())
     screen.look()
     assert screen.shown[ROUND_TOPIC]["outcome"] == "abandoned"
     assert (screen.shown[RUN_TOPIC]["state"], screen.shown[RUN_TOPIC]["reason"]) == (
@@ -262,7 +234,7 @@ def test_the_last_run_is_shown_by_the_next_process_too() -> None:
     screen.complete_round()
     screen.shown.clear()
     screen.begin()
-    assert screen.look() == ["devices/a", "federation", RUN_TOPIC]
+    assert screen.look() == ["devices/a", "federation", RUN_TOPIC, f"{RUN_TOPIC}/history", ROUND_TOPIC]
     assert screen.shown[RUN_TOPIC]["state"] == "finished"
 
 
@@ -273,11 +245,13 @@ def test_rounds_beyond_those_kept_leave_the_broker_and_the_memory() -> None:
         screen.look()
         screen.complete_round()
     screen.look()
+    for _ in range(10):
+        screen.look()
     rounds = [name for name in screen.shown if "/rounds/" in name]
     assert len(rounds) == KEPT_ROUNDS + 1, "and the open one"
     assert f"runs/{RUN}/rounds/{screen.world.number}" in rounds
     assert ROUND_TOPIC not in rounds
-    assert len(screen.watch._published) <= 5
+    assert len(screen.watch._board) <= 8
     assert screen.world.core.phase is Phase.TRAINING
 
 
@@ -337,7 +311,7 @@ def test_a_paused_run_does_not_wait_for_devices() -> None:
     screen.world.begin_waiting()
     screen.look()
     assert screen.watch.waits == "waits for devices: 1 needed, 0 fit"
-    screen.tell(on.PauseRun())
+    screen.world.tell(on.PauseRun())
     screen.look()
     assert screen.watch.waits == ""
 
@@ -354,7 +328,7 @@ def test_the_document_of_a_huge_round_can_be_sent() -> None:
     screen.look()
     assert len(screen.shown[ROUND_TOPIC]["participants"]["d" * 27 + "-0000"]["validation"]) == 8
     current.cohort = dict.fromkeys(devices, part)
-    screen.look()
+    screen.look(60.0)
     shown = screen.shown[ROUND_TOPIC]
     assert (len(shown["participants"]), shown["reported"]) == (MAX_COHORT, MAX_COHORT)
     assert len(json.dumps(shown, separators=(",", ":"))) < MAX_DOCUMENT_BYTES
@@ -384,10 +358,25 @@ def test_the_documents_of_the_oldest_run_leave_the_broker_when_a_new_one_begins(
         started = RunStarted(f"run-{number}", "mnist", {"rounds": 1}, 0)
         opened = RoundOpened(f"run-{number}", 1, ("a",), 1, 1)
         screen.world.ledger.commit([started, opened], None)
-    screen.shown = {"runs/run-0": {}, "runs/run-0/rounds/1": {}}
-    screen.watch.run_began()
-    assert screen.shown == {}
-    assert screen.written == ["runs/run-0", "runs/run-0/rounds/1"]
+    old = ["runs/run-0", "runs/run-0/confusion", "runs/run-0/history", "runs/run-0/rounds/1"]
+    screen.shown = {name: {} for name in [*old, "runs/run-1"]}
+    assert set(old) <= {*screen.look(), *screen.look()}
+    assert not set(old) & screen.shown.keys()
+    assert "runs/run-1" in screen.shown
+
+
+def test_what_is_to_leave_the_broker_waits_until_it_can() -> None:
+    screen = Screen()
+    screen.world.tell(on.Connected())
+    screen.world.born("a", "b")
+    screen.look()
+    screen.accepts = False
+    screen.exclude("a")
+    screen.look()
+    assert "devices/a" in screen.shown
+    screen.accepts = True
+    screen.look()
+    assert "devices/a" not in screen.shown
 
 
 def test_mishaps_are_shown_newest_first_and_by_the_next_process_too() -> None:
@@ -395,7 +384,6 @@ def test_mishaps_are_shown_newest_first_and_by_the_next_process_too() -> None:
     assert "incidents" not in screen.look()
     for subject in ("spool/a", "spool/b"):
         screen.world.ledger.commit([Incident(IncidentKind.DAMAGED, "run-a", 1, subject, "is gone")], None)
-    screen.watch.mishap()
     for _ in range(2):
         assert "incidents" in screen.look()
         told = screen.shown["incidents"]["incidents"]
@@ -406,31 +394,12 @@ def test_mishaps_are_shown_newest_first_and_by_the_next_process_too() -> None:
         screen.begin()
 
 
-def test_where_devices_seal_what_tells_of_their_data_nobody_is_shown_it() -> None:
-    screen = Screen()
-    screen.watch._shown = without_data
-    screen.world.begin_training("a", "b")
-    screen.world.upload("a")
-    screen.look()
-    device, part = screen.shown["devices/a"], screen.shown[ROUND_TOPIC]["participants"]["a"]
-    assert (device["examples"], device["metrics"]) == (0, {})
-    assert (part["status"], part["examples"], part["validation"]) == ("accepted", 0, {})
-
-
-def test_a_device_that_lacks_examples_is_shown_without_saying_how_many_it_has() -> None:
-    told = DeviceDocument(device="a", live=True, state="idle", not_selected="holds 7 examples, 100 needed")
-    assert without_data(told).model_dump()["not_selected"] == "holds too few examples"
-    other = told.model_copy(update={"not_selected": "lacks tag indoor"})
-    assert without_data(other) == other
-
-
 def test_the_document_of_an_excluded_device_leaves_the_broker() -> None:
     screen = Screen()
-    screen.tell(on.Connected())
+    screen.world.tell(on.Connected())
     screen.world.born("a", "b")
     screen.look()
-    screen.tell(on.ExcludeDevice("a", "stolen"))
-    screen.watch.excluded("a")
+    screen.exclude("a")
+    assert {"devices/a", "federation"} <= set(screen.look())
     assert "devices/a" not in screen.shown
-    assert screen.look() == ["federation"]
     assert screen.shown["federation"]["devices"] == 1
