@@ -177,8 +177,8 @@ def test_a_command_that_came_to_nothing_is_told_with_the_reason() -> None:
 
 def test_a_command_about_a_device_names_it() -> None:
     reply = Reply(id="0" * 16, ok=True, text="pi-1 is excluded")
-    arguments = {"task": None, "settings": {}, "device": "pi-1", "reason": "stolen"}
-    told = happening(answered(reply, verb="exclude", arguments=arguments), 5.0)
+    asked = answered(reply, verb="exclude", arguments={"device": "pi-1", "reason": "stolen"})
+    told = happening(asked, 5.0)
     assert told is not None
     assert (told.device, told.text) == ("pi-1", "anna asked for exclude pi-1: pi-1 is excluded")
 
