@@ -22,14 +22,14 @@ _NO_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 
 class FieldsFormatter(logging.Formatter):
-    """A line a record: when, how bad, the ids of who says it and of the work in hand, and what it is about."""
+    """A line a record: when, how bad, whose, what work is in hand, and what it is about."""
 
-    converter = time.gmtime
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
     def __init__(self, write: Write, ids: Fields, *, timed: bool) -> None:
         super().__init__()
+        self.converter = time.gmtime
         self._write = write
         self._ids = ids
         self._timed = timed

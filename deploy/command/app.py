@@ -1,5 +1,6 @@
 """All verbs of `midge`, and what its exit status says of an error."""
 
+import logging
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -26,6 +27,7 @@ from deploy.command import (
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
+from host.logs import say
 
 EXITS: tuple[tuple[type[MidgeError], ExitCode], ...] = (
     (ConfigError, ExitCode.BAD_CONFIG),
@@ -86,5 +88,5 @@ def run() -> None:
     try:
         app()
     except MidgeError as error:
-        typer.echo(f"midge: {error}", err=True)
+        say(f"midge: {error}\n", logging.ERROR)
         sys.exit(next(code for kind, code in EXITS if isinstance(error, kind)))
