@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.coordinator import fleet, liveness, phases
+from aggregator.post import MAX_BEAT_S, MIN_BEAT_S
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
+from aggregator.watch import board, pages, stream
 from broker import (
     acl,
     contract,
@@ -70,17 +72,28 @@ SETTINGS = {
 } | {
     name: model for name, model in vars(data).items() if name.endswith("Settings") and isinstance(model, type)
 }
+_EVERY = f"every {pages.RENEWED_EVERY_S:g} s"
 RENEWED = {
-    topics.MONITOR_AGGREGATOR: "every `heartbeat_s`, 1 to 30 s",
-    topics.MONITOR_FEDERATION: "every 30 s",
-    topics.MONITOR_INCIDENTS: "every 30 s",
-    topics.MONITOR_EVENTS: "never, not retained",
-    topics.MONITOR_RECENT: "no, said every 5 s at most",
-    topics.MONITOR_RUN: "every 30 s",
-    topics.MONITOR_ROUND: "every 30 s, once closed no more",
-    topics.MONITOR_HISTORY: "no, said when a round closes",
-    topics.MONITOR_CONFUSION: "no, said when there is a new one",
-    topics.MONITOR_DEVICE: "every 30 s, of more than 480 devices every 60 s, and so on",
+    topics.MONITOR_AGGREGATOR: f"every `heartbeat_s`, {MIN_BEAT_S:g} to {MAX_BEAT_S:g} s",
+    topics.MONITOR_FEDERATION: _EVERY,
+    topics.MONITOR_INCIDENTS: _EVERY,
+    topics.MONITOR_EVENTS: "never: each is said once, and not retained",
+    topics.MONITOR_RECENT: f"not: said {pages.RECENT_EVERY_S:g} s after the last at the soonest",
+    topics.MONITOR_RUN: _EVERY,
+    topics.MONITOR_ROUND: f"{_EVERY}; once it is closed, not",
+    topics.MONITOR_HISTORY: "not: said when a round closes",
+    topics.MONITOR_CONFUSION: "not: said when a round closes",
+    topics.MONITOR_DEVICE: f"{_EVERY} for each {pages.DEVICES_PER_S * pages.RENEWED_EVERY_S:g} devices, or part",
+}
+RATES = {
+    "messages": (board.MESSAGES_AT_ONCE, board.MESSAGES_PER_S),
+    f"bytes of documents up to {board.LARGE_BYTES:,} bytes, and of events": (
+        board.BYTES_AT_ONCE,
+        board.BYTES_PER_S,
+    ),
+    f"bytes of documents over {board.LARGE_BYTES:,} bytes": (board.BYTES_AT_ONCE, board.BYTES_PER_S),
+    "bytes of the same document": (None, board.DOCUMENT_BYTES_PER_S),
+    "events": (stream.EVENTS_AT_ONCE, stream.EVENTS_PER_S),
 }
 LIMITS = {
     "a message": (wire.MAX_MESSAGE_BYTES, "bytes"),
@@ -143,6 +156,14 @@ def watched() -> str:
         if branch in schemas.MODELS
     ]
     return table(("topic", "document", "", "renewed", "what"), rows)
+
+
+def rates() -> str:
+    """How much is said under `monitor/`."""
+    rows = [
+        (name, "" if burst is None else number(burst), number(rate)) for name, (burst, rate) in RATES.items()
+    ]
+    return table(("what", "at once", "then a second"), rows)
 
 
 def topic_levels() -> str:
@@ -237,6 +258,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "topics": topic_tree,
     "levels": topic_levels,
     "watched": watched,
+    "rates": rates,
     "limits": limits,
     "exits": exit_codes,
     "rights": rights,

@@ -72,15 +72,13 @@ class Pages:
         return Page(self._topics.topic(MONITOR_FEDERATION), document)
 
     def of_run(self, waits: str, unix_s: float) -> Page | None:
-        """The active run, else the newest."""
+        """The active run; `waits` is why it waits."""
         run, past = self._core.run, self._past
-        if run is not None:
-            topic = self._topics.topic(MONITOR_RUN, run=run.run)
-            timed = {"seconds_left": seconds_left(run, past.closed, unix_s)}
-            return Page(topic, active_run(run, past.run, waits), timed)
-        if past.run is None:
+        if run is None:
             return None
-        return Page(self._topics.topic(MONITOR_RUN, run=past.run.run), ended_run(past.run, past.facts))
+        topic = self._topics.topic(MONITOR_RUN, run=run.run)
+        timed = {"seconds_left": seconds_left(run, past.closed, unix_s)}
+        return Page(topic, active_run(run, past.run, waits), timed)
 
     def standing(self, now: float, unix_s: float, others: Iterable[Page]) -> dict[str, Callable[[], Page]]:
         """What can be large: made only when it can be said, since that may be rare."""
@@ -112,15 +110,15 @@ class Pages:
         return Page(topic, open_round(self._core, run, current, self._past.durations_s, now), timed)
 
     def _of_past(self) -> Iterator[Page]:
-        """What is said again only when it changes."""
-        for topic, document in self._final.items():
-            yield Page(topic, document, renewed_every_s=0.0)
-        for branch, kept in (
-            (MONITOR_HISTORY, self._past.history),
-            (MONITOR_CONFUSION, self._past.confusion),
-        ):
+        """What is over: a run after its rounds."""
+        past, topic = self._past, self._topics.topic
+        for place, document in self._final.items():
+            yield Page(place, document, renewed_every_s=0.0)
+        for branch, kept in ((MONITOR_HISTORY, past.history), (MONITOR_CONFUSION, past.confusion)):
             if kept is not None:
-                yield Page(self._topics.topic(branch, run=kept.run), kept, renewed_every_s=0.0)
+                yield Page(topic(branch, run=kept.run), kept, renewed_every_s=0.0)
+        if past.run is not None and self._core.run is None:
+            yield Page(topic(MONITOR_RUN, run=past.run.run), ended_run(past.run, past.facts))
 
     def of_device(self, name: str, misfit: Misfit | None, now: float, unix_s: float) -> Page:
         """A device of the fleet."""

@@ -14,11 +14,12 @@ from docs import generate
 from tests.docs.pages import ROOT
 
 PROTOCOL, MONITOR = ROOT / "docs/protocol.md", ROOT / "docs/monitor.md"
+EXPLAINED_ELSEWHERE = {"StrEnum", "Word", "Phase", "EventKind"}
 WORDS: dict[str, type[StrEnum]] = {
     name: words
     for module in (messages, needs, happenings, phases)
     for name, words in vars(module).items()
-    if isinstance(words, type) and issubclass(words, StrEnum) and name not in {"StrEnum", "Word", "Phase"}
+    if isinstance(words, type) and issubclass(words, StrEnum) and name not in EXPLAINED_ELSEWHERE
 }
 # These only hold what others inherit.
 BASES = {"Part"}

@@ -219,6 +219,8 @@ def test_a_stopped_run_leaves_a_final_round_and_a_final_run() -> None:
     screen.look()
     screen.world.tell(on.StopRun())
     screen.look()
+    order = screen.written
+    assert order.index(ROUND_TOPIC) < order.index(RUN_TOPIC), "who saw its end saw all of it"
     assert screen.shown[ROUND_TOPIC]["outcome"] == "abandoned"
     assert (screen.shown[RUN_TOPIC]["state"], screen.shown[RUN_TOPIC]["reason"]) == (
         "stopped",
