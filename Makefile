@@ -27,8 +27,8 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb flash-test
-.PHONY: clean mosquitto systemd sshd fat
+.PHONY: help install demo monitor dashboard watched examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb flash-test
+.PHONY: clean mosquitto systemd sshd fat chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,13 +38,23 @@ install: $(STAMP) mosquitto fat ## make .venv with everything, and see that Mosq
 demo: install ## three devices on this machine train one model; options by ARGS="--rounds 5"
 	$(BIN)/midge demo $(ARGS)
 
+monitor: watched ## see the demo of another terminal in this one
+	$(BIN)/midge monitor --demo $(ARGS)
+
+dashboard: watched ## see it in a browser
+	$(BIN)/midge dashboard --demo $(ARGS)
+
+# Nothing is installed here: the demo's terminal may be doing it.
+watched:
+	@[ -e $(STAMP) ] || { echo "first, in another terminal: make demo" >&2; exit 1; }
+
 examples: install ## figures and pictures of all examples, half an hour; MNIST=DIR LETTERS=DIR
 	$(EXAMPLE) xor_genetic --seeds 10 --write
 	$(EXAMPLE) letters --data $(LETTERS) --seeds 5 --write
 	$(EXAMPLE) digits_missing --data $(MNIST) --seeds 5 --write
 	$(EXAMPLE) mnist_logistic --data $(MNIST) --seeds 5 --write
 
-test: install systemd sshd lint ## style, types, imports, all tests on every core
+test: install systemd sshd chromium lint ## style, types, imports, all tests on every core
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 fuzz: $(STAMP) ## 2,000 damaged training programs; options by ARGS="--count 200"
@@ -106,6 +116,9 @@ mosquitto:
 
 systemd:
 	@sh deploy/bootstrap/systemd.sh
+
+chromium:
+	@sh deploy/bootstrap/chromium.sh
 
 sshd:
 	@sh tests/deploy/sshd.sh build/sshd

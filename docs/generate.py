@@ -73,6 +73,7 @@ SETTINGS = {
     name: model for name, model in vars(data).items() if name.endswith("Settings") and isinstance(model, type)
 }
 _EVERY = f"every {pages.RENEWED_EVERY_S:g} s"
+_DEVICES = pages.DEVICES_PER_S * pages.RENEWED_EVERY_S
 RENEWED = {
     topics.MONITOR_AGGREGATOR: f"every `heartbeat_s`, {MIN_BEAT_S:g} to {MAX_BEAT_S:g} s",
     topics.MONITOR_FEDERATION: _EVERY,
@@ -83,9 +84,10 @@ RENEWED = {
     topics.MONITOR_ROUND: f"{_EVERY}; once it is closed, not",
     topics.MONITOR_HISTORY: "not: said when a round closes",
     topics.MONITOR_CONFUSION: "not: said when a round closes",
-    topics.MONITOR_DEVICE: f"{_EVERY} for each {pages.DEVICES_PER_S * pages.RENEWED_EVERY_S:g} devices, or part",
+    topics.MONITOR_DEVICE: f"{_EVERY} for each {_DEVICES:g} devices, or part",
 }
-RATES = {
+_BYTES = board.BYTES_AT_ONCE, board.BYTES_PER_S
+RATES: dict[str, tuple[float | None, float]] = {
     "messages": (board.MESSAGES_AT_ONCE, board.MESSAGES_PER_S),
     f"bytes of documents up to {board.LARGE_BYTES:,} bytes, and of events": (
         board.BYTES_AT_ONCE,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy.command import (
+    dashboard,
     demo,
     devices,
     enroll,
@@ -16,6 +17,7 @@ from deploy.command import (
     foreign,
     init,
     install,
+    monitor,
     registrar,
     remote,
     replace,
@@ -23,6 +25,7 @@ from deploy.command import (
     revoke,
     rotate,
     simulate,
+    status,
 )
 from deploy.command.control import CredentialsError, UnansweredError
 from host.errors import ConfigError, DataError, MidgeError
@@ -66,6 +69,7 @@ def _midge(
     """Train one model across devices that keep their data, over topics on a Mosquitto broker."""
 
 
+dashboard.add_to(app)
 demo.add_to(app)
 devices.add_to(app)
 enroll.add_to(app)
@@ -74,6 +78,7 @@ flash.add_to(app)
 foreign.add_to(app)
 init.add_to(app)
 install.add_to(app)
+monitor.add_to(app)
 registrar.add_to(app)
 remote.add_to(app)
 replace.add_to(app)
@@ -81,6 +86,7 @@ results.add_to(app)
 revoke.add_to(app)
 rotate.add_to(app)
 simulate.add_to(app)
+status.add_to(app)
 
 
 def run() -> None:

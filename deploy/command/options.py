@@ -3,7 +3,7 @@
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +11,14 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from broker.settings import BrokerSettings
+from broker.topics import Role
+from deploy.command.control import UnansweredError
+from deploy.local.notice import await_newest
 from host.errors import ConfigError
 from host.settings import load_settings
 
+# A newcomer starts both terminals at about the same time, and the demo first unpacks its data.
+DEMO_WAIT_S = 60.0
 PANEL = "Connection (also from the environment, as MIDGE_BROKER__URL, or a file)"
 
 
@@ -49,19 +54,71 @@ OPTIONS = {
     "timeout_s": _option("--timeout", float, "Seconds to wait for an answer."),
     "config": _option("--config", Path, "Settings file (operator.toml) with a table broker."),
 }
+DEMO = inspect.Parameter(
+    "demo",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--demo", help="Watch the demo or example that runs here.", rich_help_panel=PANEL)
+    ],
+)
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the connection's options; it gets them as its argument `operator`."""
+    return _with_options(command, list(OPTIONS.values()), _settings)
+
+
+def watching(role: Role) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command that watches the same, and `--demo`: the fleet that runs here, by its account `role`."""
+
+    def find(chosen: dict[str, Any]) -> OperatorSettings:
+        if not chosen.pop("demo"):
+            return _settings(chosen)
+        given = [option for key, option in OPTIONS.items() if chosen[key] is not None and key != "timeout_s"]
+        if given:
+            raise ConfigError(f"--demo finds the broker by itself: leave out {_flag(given[0])}")
+        return demo_settings(role, chosen["timeout_s"])
+
+    return lambda command: _with_options(command, [DEMO, *OPTIONS.values()], find)
+
+
+def demo_settings(role: Role, timeout_s: float | None = None) -> OperatorSettings:
+    """How an account, monitor or operator, reaches the demo or example that runs on this machine.
+
+    Waits for one a while, and says so; raises UnansweredError when none comes.
+    """
+    wait_s = DEMO_WAIT_S if timeout_s is None else timeout_s
+
+    def say() -> None:
+        typer.echo(
+            f"no demo runs here yet: start it in another terminal (make demo); waiting {wait_s:g} s", err=True
+        )
+
+    notice = await_newest(wait_s, say)
+    if notice is None:
+        raise UnansweredError(
+            "no demo runs here: start it in another terminal with make demo, or say which broker by --broker"
+        )
+    broker = notice.operator if role is Role.OPERATOR else notice.monitor
+    return OperatorSettings(broker=broker, timeout_s=timeout_s)
+
+
+def _with_options(
+    command: Callable[..., None],
+    options: Sequence[inspect.Parameter],
+    read: Callable[[dict[str, Any]], OperatorSettings],
+) -> Callable[..., None]:
     signature = inspect.signature(command)
     own = [parameter for name, parameter in signature.parameters.items() if name != "operator"]
+    keys = {option.name: key for key, option in OPTIONS.items()}
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:  # noqa: ANN401  typer's values
-        chosen = {key: given.pop(option.name) for key, option in OPTIONS.items()}
-        command(operator=_settings(chosen), **given)
+        chosen = {keys.get(option.name, option.name): given.pop(option.name) for option in options}
+        command(operator=read(chosen), **given)
 
-    with_options.__signature__ = signature.replace(parameters=[*own, *OPTIONS.values()])  # type: ignore[attr-defined]
+    with_options.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     # Typer would read them beside the signature, and there `operator` still stands.
     with_options.__annotations__ = {}
     return with_options
@@ -87,5 +144,9 @@ def _settings(chosen: dict[str, Any]) -> OperatorSettings:
 def _in_terms_of_options(text: str) -> str:
     """Name the option, not the key that it stands for."""
     for key, option in OPTIONS.items():
-        text = text.replace(f"--set: {key}:", f"--{option.name.replace('_', '-')}:")
+        text = text.replace(f"--set: {key}:", f"{_flag(option)}:")
     return text
+
+
+def _flag(option: inspect.Parameter) -> str:
+    return f"--{option.name.replace('_', '-')}"

@@ -12,6 +12,7 @@ from broker.conf import Listener, conf
 from broker.signing import Signer
 from broker.topics import Role
 from deploy.command.options import OperatorSettings
+from deploy.home.bundle import CA
 from deploy.home.federation import FederationSettings
 from deploy.home.home import FEDERATION, LOCAL_ROLES, PASSWORD, TOKENS, Home
 from deploy.home.starter import example, starter
@@ -23,6 +24,7 @@ from host.errors import ConfigError
 from host.files import write_atomic, write_secret
 from host.settings import load_settings
 
+REMOTE = "remote.toml"
 # Beside those of federation.toml: what is on the broker's machine checks its certificate, too.
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 # Whoever has no token leaves at once; those that stay waiting shall not use up the broker's sockets.
@@ -113,6 +115,8 @@ def _parts(home: Home) -> Mapping[Path, Callable[[Path], object]]:
         aggregator / SIGNING_KEY: Signer,
         aggregator / "aggregator.toml": _writing(_aggregator_toml(home)),
         home.of(Role.REGISTRAR) / "registrar.toml": _writing(_registrar_toml(home)),
+        home.of(Role.MONITOR) / CA: lambda path: write_atomic(path, home.roots()),
+        home.of(Role.MONITOR) / REMOTE: _writing(_remote_toml(home)),
         **{
             home.of(role) / f"{role}.toml": _writing(_operator_toml(home, role))
             for role in (Role.OPERATOR, Role.MONITOR)
@@ -167,3 +171,12 @@ def _registrar_toml(home: Home) -> str:
 def _operator_toml(home: Home, role: Role) -> str:
     settings = OperatorSettings(broker=home.local_broker(role))
     return starter(settings, f"How the account {role} reaches the broker, from the broker's machine.")
+
+
+def _remote_toml(home: Home) -> str:
+    broker = home.local_broker(Role.MONITOR)
+    url = home.federation.url(home.federation.ports.viewers)
+    settings = OperatorSettings(broker=broker.model_copy(update={"url": url, "ca_file": Path(CA)}))
+    return starter(
+        settings, "How the account monitor reaches the broker from another machine: copy this folder."
+    )

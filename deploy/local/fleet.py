@@ -13,6 +13,7 @@ from broker.mosquitto import Mosquitto
 from broker.topics import Role, Topics
 from deploy.command.control import ask, new_request
 from deploy.local.folder import FleetFolder
+from deploy.local.notice import posted
 from deploy.local.processes import Job, Processes
 from deploy.viewing.feed import Feed
 from deploy.viewing.view import View
@@ -29,7 +30,8 @@ BUILT_S = 300.0
 class LocalFleet:
     """A federation in `folder`: `devices` by name with their data, and an aggregator with `tasks`.
 
-    Entering starts the broker; `go_online` the rest. However the `with` block is left, no process stays.
+    Entering starts the broker, and tells viewers of this user where it is (deploy/local/notice.py);
+    `go_online` starts the rest. However the `with` block is left, no process stays.
     `show` is called several times a second with what is known of the fleet.
     """
 
@@ -57,6 +59,7 @@ class LocalFleet:
             started.enter_context(broker)
             self._account = broker.settings
             self._feed = Feed(self._account("monitor"))
+            started.enter_context(posted(self._account("monitor"), self._account("operator")))
             self.processes = started.enter_context(Processes(self.folder.logs))
             self._all = started.pop_all()
         return self

@@ -101,7 +101,8 @@ def _hand_over(home: Home, file: BrokerFile, say: Say) -> bool:
     """Give broker and bundles the roots and lists of now; whether the broker reads them."""
     authority = home.authority()
     roots, lists = authority.roots, authority.crl()
-    trusting = [*file.files("cafile"), home.broker / "ca.crt", *home.devices.glob(f"*/{CA}")]
+    people = home.of(Role.MONITOR).glob(CA)
+    trusting = [*file.files("cafile"), home.broker / "ca.crt", *people, *home.devices.glob(f"*/{CA}")]
     for path, content in (
         *((path, roots) for path in dict.fromkeys(trusting)),
         *((path, lists) for path in dict.fromkeys([*file.files("crlfile"), home.broker / "crl.pem"])),

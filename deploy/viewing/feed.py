@@ -6,7 +6,15 @@ from types import TracebackType
 from typing import Self
 
 from broker.advice import advised
-from broker.events import Connected, Disconnected, Received, Refused, SessionEvent, Subscribed, Unreachable
+from broker.events import (
+    Connected,
+    Disconnected,
+    Received,
+    Refused,
+    SessionEvent,
+    Subscribed,
+    Unreachable,
+)
 from broker.session import Session
 from broker.settings import BrokerSettings
 from deploy.viewing.view import WATCHED, View
@@ -15,6 +23,15 @@ from host.inbox import Inbox
 # More than ten thousand devices have on a broker at once; what does not fit comes with its renewal.
 QUEUED = 20_000
 DRAINED_AT_ONCE = 2_000
+# Somebody sits before it and waits.
+RECONNECT_MAX_S = 5.0
+# So often in a row, a connection that ended at once is no mishap.
+RIVALRY = 3
+SHORT_S = 10.0
+RIVAL = (
+    "the broker ends each connection after a moment: does another program use this account? "
+    "Where names are client ids, each that watches needs an account of its own"
+)
 
 
 class Feed:
@@ -25,13 +42,21 @@ class Feed:
         self.settings = settings
         self.view = View(topics)
         self.connected = False
-        self.trouble = "connecting"
-        """Why there is no connection, or why it says nothing; empty while all is well."""
+        self.connected_ever = False
+        self.connected_at = 0.0
+        """Since when, as time.monotonic() counts."""
+        self.trouble = ""
+        """Why there is no connection, or why it says nothing; empty while all is well, or not yet known."""
         self.refused = False
         """Whether the trouble is this account, which time will not mend."""
+        self._short = 0
         self._events: Inbox[SessionEvent] = Inbox(QUEUED)
+        patience_s = {
+            "reconnect_max_s": min(settings.reconnect_max_s, RECONNECT_MAX_S),
+            "reconnect_min_s": min(settings.reconnect_min_s, RECONNECT_MAX_S),
+        }
         self._session = Session(
-            settings,
+            settings.model_copy(update=patience_s),
             f"viewer-{secrets.token_hex(4)}",
             lambda event: self._events.put(event, droppable=True),
             will=None,
@@ -68,11 +93,15 @@ class Feed:
             case Received(topic=topic, payload=payload, retained=retained):
                 return self.view.take(topic, payload, time.monotonic(), time.time() if retained else None)
             case Connected():
-                self.connected, self.trouble, self.refused = True, "", False
+                self.connected, self.connected_ever, self.trouble, self.refused = True, True, "", False
+                self.connected_at = time.monotonic()
                 self.view.forget_documents()
             case Subscribed(ok=ok):
                 self.trouble = "" if ok else "this account may not read monitor/#"
-            case Disconnected(reason=reason) | Unreachable(reason=reason):
+            case Disconnected(reason=reason):
+                self._note_end()
+                self.connected, self.trouble = False, RIVAL if self._short >= RIVALRY else advised(reason)
+            case Unreachable(reason=reason):
                 self.connected, self.trouble = False, advised(reason)
             case Refused(reason=reason):
                 self.connected, self.refused = False, True
@@ -80,3 +109,8 @@ class Feed:
             case _:
                 return False
         return True
+
+    def _note_end(self) -> None:
+        """Count connections that ended at once, in a row."""
+        held_s = time.monotonic() - self.connected_at
+        self._short = self._short + 1 if held_s < SHORT_S else 0

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from broker.happenings import EventDocument, Happening, RecentDocument
+from broker.happenings import EventDocument, RecentDocument
 from broker.monitor import (
     SCHEMA_VERSION,
     AggregatorDocument,
@@ -67,7 +67,9 @@ class View:
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self._held: dict[Branch, dict[str, _Held]] = {branch: {} for branch in DOCUMENTS}
-        self._events: deque[tuple[int, Happening]] = deque(maxlen=KEPT_EVENTS)
+        self._events: deque[EventDocument] = deque(maxlen=KEPT_EVENTS)
+        self.heard = 0
+        """Events so far, those that are forgotten included."""
         self.unreadable = 0
         """Messages that were no documents, or of a schema that is not ours."""
 
@@ -158,9 +160,19 @@ class View:
         return next((one for one in self._all(MONITOR_CONFUSION, ConfusionDocument) if one.run == run), None)
 
     @property
-    def events(self) -> list[Happening]:
+    def events(self) -> list[EventDocument]:
         """The newest events, oldest first."""
-        return [event for _, event in self._events]
+        return list(self._events)
+
+    def since(self, heard: int) -> list[EventDocument]:
+        """What came after the first `heard` events, oldest first; only the newest of many."""
+        count = min(self.heard - heard, len(self._events))
+        return list(self._events)[-count:] if count > 0 else []
+
+    def age_s(self, branch: Branch, now: float, **fields: str | int) -> float:
+        """For how many seconds a document stands as it is; 0 where there is none."""
+        held = self._held[branch].get(self._topics.topic(branch, **fields))
+        return max(0.0, now - held.said_at) if held is not None else 0.0
 
     def silent_s(self, branch: Branch, now: float) -> float | None:
         """For how many seconds the oldest stale document of a branch was silent; None: none is stale."""
@@ -178,18 +190,23 @@ class View:
     def _keep(self, address: Address, topic: str, held: _Held) -> None:
         self._held[address.branch][topic] = held
         if isinstance(held.document, RecentDocument):
-            newest = self._events[-1][1].at_unix_s if self._events else float("-inf")
-            known = {(session, event.number) for session, event in self._events}
+            newest = self._events[-1].at_unix_s if self._events else float("-inf")
+            known = {(event.session, event.number) for event in self._events}
             for event in held.document.events:
                 if (held.document.session, event.number) not in known and event.at_unix_s >= newest:
-                    self._events.append((held.document.session, event))
+                    self._add(EventDocument(session=held.document.session, **event.model_dump()))
 
     def _take_event(self, event: EventDocument) -> bool:
         key = event.session, event.number
-        if event.schema_version != SCHEMA_VERSION or any(key == (of, one.number) for of, one in self._events):
+        known = any(key == (one.session, one.number) for one in self._events)
+        if event.schema_version != SCHEMA_VERSION or known:
             return False
-        self._events.append((event.session, Happening.model_validate(event.model_dump())))
+        self._add(event)
         return True
+
+    def _add(self, event: EventDocument) -> None:
+        self._events.append(event)
+        self.heard += 1
 
     def _only(self, branch: Branch, kind: type[Kind]) -> Kind | None:
         return next(iter(self._all(branch, kind)), None)

@@ -41,7 +41,7 @@ NOT_RUN = {
     "has tests of its own": 5,
     "needs a broker and the files above": 1,
     "needs a device": 4,
-    "needs a running federation": 10,
+    "needs a running federation": 12,
     "needs a trained model": 1,
     "needs somebody else's broker": 1,
     "needs sudo": 3,

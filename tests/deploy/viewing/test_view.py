@@ -167,3 +167,23 @@ def test_after_a_new_connect_only_what_the_broker_still_has_is_shown_and_events_
     view.forget_documents()
     assert view.run is None
     assert len(view.events) == 1
+
+
+def test_events_since_a_count_are_those_that_came_later() -> None:
+    view = View(TOPICS)
+    tell_recent(view, range(1, 4))
+    heard = view.heard
+    assert [one.number for one in view.since(0)] == [1, 2, 3]
+    assert view.since(heard) == []
+    tell_event(view, 4)
+    assert [(one.session, one.number) for one in view.since(heard)] == [(7, 4)]
+    for number in range(5, KEPT_EVENTS + 100):
+        tell_event(view, number)
+    assert len(view.since(0)) == KEPT_EVENTS
+
+
+def test_a_document_stands_since_it_was_said() -> None:
+    view = View(TOPICS)
+    view.take(TOPICS.topic(MONITOR_DEVICE, device="pi"), device("pi").payload(), 10.0)
+    assert view.age_s(MONITOR_DEVICE, 12.5, device="pi") == 2.5
+    assert view.age_s(MONITOR_DEVICE, 12.5, device="other") == 0.0

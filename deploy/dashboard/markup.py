@@ -1,0 +1,36 @@
+"""From facts to markup: the templates in `pieces/`, which escape what they are given."""
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from deploy.dashboard import words
+from deploy.viewing.words import size
+
+FILTERS = (
+    size,
+    words.duration,
+    words.number,
+    words.percent,
+    words.clock,
+    words.moment,
+    words.whole,
+)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("deploy.dashboard", "pieces"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {spell.__name__: spell for spell in FILTERS}
+    return made
+
+
+def render(piece: str, **facts: object) -> str:
+    """The markup of `pieces/<piece>.html`."""
+    return _environment().get_template(f"{piece}.html").render(**facts)

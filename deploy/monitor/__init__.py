@@ -1,0 +1,1 @@
+"""`midge monitor`: rounds as they happen, in a terminal."""
