@@ -18,7 +18,7 @@ from host.errors import ChildError
 
 PICTURE = Path(__file__).parent / "pictures" / "screens" / "monitor.svg"
 SIZE = (120, 30)
-ROUND = 12
+ROUND, LATE = 10, 18
 PATIENCE_S = 300.0
 
 
@@ -62,7 +62,10 @@ async def _picture(feed: Feed, demo: "subprocess.Popen[bytes]") -> str:
 
 
 def _worth_showing(feed: Feed) -> bool:
-    return feed.view.run is not None and feed.view.run.round >= ROUND
+    """Rounds are short: soon there is a moment in which a device is seen to train, or it is late."""
+    run, devices = feed.view.run, feed.view.devices.values()
+    trains = any(device.state == "training" and device.progress > 0 for device in devices)
+    return run is not None and (run.round >= LATE or (run.round >= ROUND and trains))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def _stream(feed: Feed, timeout_s: float, *, as_json: bool) -> None:
     while not _reader_gone():
         feed.look(LOOK_S)
         for event in feed.view.since(heard):
-            typer.echo(event.model_dump_json() if as_json else line(event, date=True))
+            typer.echo(event.model_dump_json() if as_json else line(event))
         heard = feed.view.heard
         found = standing(feed, time.monotonic())
         if not feed.connected_ever and (feed.refused or time.monotonic() > deadline):
@@ -132,7 +132,7 @@ def _print(view: View, federation: str) -> None:
         newest = view.incidents.incidents[0]
         console.print(f"incident: {newest.kind} {newest.subject}: {newest.detail}", markup=False)
     for event in _notable(view):
-        console.print(Text(line(event, date=True), WARNED[event.severity]), soft_wrap=True)
+        console.print(Text(line(event), WARNED[event.severity]), soft_wrap=True)
 
 
 def _notable(view: View) -> list[EventDocument]:

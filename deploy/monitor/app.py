@@ -76,7 +76,7 @@ class Monitor(App[None]):
                 yield from self._curves
             yield self._events
         yield self._filter
-        yield Footer()
+        yield Footer(compact=True)
 
     def on_mount(self) -> None:
         """Begin to look."""

@@ -34,7 +34,7 @@ class Detail(Screen[None]):
         """A page that scrolls."""
         with VerticalScroll():
             yield Static(id="detail")
-        yield Footer()
+        yield Footer(compact=True)
 
     def show(self, device: DeviceDocument | None, age_s: float, rounds: Sequence[RoundDocument]) -> None:
         """Draw it if it is new, at most once a second."""

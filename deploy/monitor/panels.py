@@ -92,4 +92,4 @@ class Log(RichLog):
     def add(self, events: list[EventDocument]) -> None:
         """Write what happened."""
         for event in events:
-            self.write(Text(line(event), STYLES[event.severity]), scroll_end=True)
+            self.write(Text(line(event, brief=True), STYLES[event.severity]), scroll_end=True)

@@ -118,8 +118,8 @@ def test_a_large_terminal_shows_run_round_devices_curves_and_events() -> None:
         assert lines[5].split() == ["pi-1", "training", "████", "42/s", "2h15m", "61°C", "-", "█▃▁", "2/3"]
         assert "accuracy 0.7 in round 2" in stage.screen
         assert "loss 0.5 in round 2" in stage.screen
-        assert "joined       pi-1 joined" in stage.screen
-        assert "! joined       cam-1 is lost" in stage.screen
+        assert "  pi-1 joined" in stage.screen
+        assert "! cam-1 is lost" in stage.screen
         for key in ("Filter", "Sort", "Pause", "Resume", "Stop", "Exclude", "Quit"):
             assert key in lines[-1]
 
@@ -184,7 +184,7 @@ def test_what_comes_is_shown_and_what_is_taken_away_goes() -> None:
         assert stage.devices == ["cam-1", "pi-1", "pi-2"]
         one = event(9, "pi-2 is rejected", Severity.ERROR)
         await stage.hear(Received(*happened(TOPICS, one), retained=False, expiry_s=None))
-        assert "X joined       pi-2 is rejected" in stage.screen
+        assert "X pi-2 is rejected" in stage.screen
 
     play(script)
 
