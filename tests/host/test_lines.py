@@ -2,7 +2,7 @@ import json
 import logging
 import re
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -23,15 +23,16 @@ def line(message: str, **extra: object) -> dict[str, Any]:
     return dict(json.loads(formatter.format(record(message, **extra))))
 
 
-def fail(why: str) -> None:
-    raise ValueError(why)
-
-
 def raised() -> object:
+    """What logging is given of an exception with a long message."""
     try:
-        fail("first\nsecond" + "." * 2 * MAX_TRACE + "the end")
+        raise_with("first\nsecond" + "." * 2 * MAX_TRACE + "the end")
     except ValueError:
         return sys.exc_info()
+
+
+def raise_with(why: str) -> NoReturn:
+    raise ValueError(why)
 
 
 def pairs(text: str) -> dict[str, str]:
