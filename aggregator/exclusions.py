@@ -74,4 +74,5 @@ class Exclusions:
         if branch is PRESENCE and message.retained and message.payload:
             self._clear(device)
         else:
-            log.debug("dropped a message of %s, which is excluded, on %s", device, message.topic)
+            text = "dropped a message of %s, which is excluded, on %s"
+            log.debug(text, device, message.topic, extra={"device": device})

@@ -86,7 +86,9 @@ class Hearing:
             sender = address.fields.get("device") or address.fields.get("user", "")
             if sender not in self._complained:
                 self._complained.add(sender)
-                log.warning("dropped a message of %s on %s: %s (said once)", sender, message.topic, error)
+                text = "dropped a message of %s on %s: %s (said once)"
+                about = {"event": "unreadable", **address.fields}
+                log.warning(text, sender, message.topic, error, extra=about)
 
     def _federation(self, _: Address, message: Received) -> None:
         self._hearers.federation(decode(Federation, message.payload), message.retained)

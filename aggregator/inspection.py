@@ -59,7 +59,13 @@ class Inspection:
                 jobs.submit(
                     partial(self.fault_of_old, run, number, theta),
                     partial(self.report_old, run, number),
-                    partial(log.warning, "round %d of %s could not be looked at: %s", number, run),
+                    partial(
+                        log.warning,
+                        "round %d of %s could not be looked at: %s",
+                        number,
+                        run,
+                        extra={"run": run, "round": number},
+                    ),
                 )
 
     def fault_of_old(self, run: str, round_: int, theta: BlobRef) -> str:

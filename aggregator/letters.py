@@ -61,7 +61,7 @@ class DeviceKeys:
         except StorageError as error:
             raise WireError(f"the device's key cannot be kept now: {error}") from None
         self._known[device] = key
-        log.info("%s is known by key %s from now on", device, key)
+        log.info("%s is known by key %s from now on", device, key, extra={"device": device})
 
 
 class Letters:

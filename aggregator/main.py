@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from host.command_line import declare_settings, read_settings, run_command
 from host.errors import ConfigError
 from host.exits import ExitCode
+from host.logs import configure_logging
 from host.notify import Notifier
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ def _run(given: argparse.Namespace) -> ExitCode:
 
     settings = read_settings(AggregatorSettings, given)
     _require_tasks(settings)
+    federation = settings.broker.federation
+    configure_logging(
+        given.log_level, os.environ, settings.log_format, service="aggregator", federation=federation
+    )
     return start.run(settings, Notifier(os.environ), take_over=given.take_over)
 
 

@@ -1,6 +1,8 @@
 """The coordinator's records as lines for people: what the log tells of a run."""
 
+import dataclasses
 import logging
+import re
 
 from aggregator import records
 from aggregator.coordinator.phases import RoundOutcome, RunOutcome
@@ -71,6 +73,16 @@ def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 
             return logging.INFO, f"{device} is admitted again"
         case _:
             return logging.DEBUG, str(record)
+
+
+def facts(record: Record) -> dict[str, str | int | float]:
+    """The same for tools: which event it is, and what the record says in words and numbers, by its own names.
+
+    A reply to an operator, settings, metrics and lists are left to the ledger.
+    """
+    event = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(record).__name__).lower()
+    said = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
+    return {"event": event, **{name: value for name, value in said if isinstance(value, str | int | float)}}
 
 
 def _names(cohort: tuple[str, ...]) -> str:

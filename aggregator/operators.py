@@ -136,14 +136,16 @@ class Operators:
         if request.device is not None:
             arguments |= {"device": request.device, "reason": request.reason}
         record = RequestAnswered(request.id, user, request.verb, arguments, before, self._state(), reply)
+        about = {"event": "command", "user": user, "verb": request.verb, "run": run, "device": request.device}
         try:
             self._ledger.commit((record,), None)
         except NoRoomError as error:
             # What was asked is done, but a crash would forget it: do not call it done.
-            log.warning("%s asked for %s: %s, but that could not be noted", user, request.verb, text)
+            unnoted = "%s asked for %s: %s, but that could not be noted"
+            log.warning(unnoted, user, request.verb, text, extra=about)
             self._send(user, encode(Reply(id=request.id, ok=False, text=f"not noted: {error}"[:MAX_TEXT])))
             return
-        log.info("%s asked for %s: %s", user, request.verb, text)
+        log.info("%s asked for %s: %s", user, request.verb, text, extra=about)
         self._send(user, reply)
 
 

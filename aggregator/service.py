@@ -20,7 +20,7 @@ from aggregator.inspection import Inspection
 from aggregator.intake import IntakeLimits
 from aggregator.kept import Kept
 from aggregator.letters import DeviceKeys, Letters
-from aggregator.narrate import Patience, narrate
+from aggregator.narrate import Patience, facts, narrate
 from aggregator.opening import Opening
 from aggregator.operators import Operators, state_of
 from aggregator.post import Post, farewell
@@ -214,10 +214,11 @@ class Service:
             self._claim.renew(now)
             self._room.renew(now)
             if self._patience.tell(self._watch.waits, now) and self._core.run is not None:
-                log.warning("run %s %s", self._core.run.run, self._watch.waits)
+                run = self._core.run.run
+                log.warning("run %s %s", run, self._watch.waits, extra={"event": "waits", "run": run})
             self._notifier.alive()
-            run = self._core.run
-            self._notifier.status(f"{self._link}; {f'run {state_of(run)}' if run else 'idle'}")
+            doing = f"run {state_of(self._core.run)}" if self._core.run else "idle"
+            self._notifier.status(f"{self._link}; {doing}")
 
     # -- from the broker ---------------------------------------------------------------------------
 
@@ -234,12 +235,13 @@ class Service:
                 self._publisher.acknowledged(ticket, ok=ok, reason=reason)
                 self._post.acknowledged(ticket, ok=ok, reason=reason)
             case Connected():
-                log.info("connected to %s", self._settings.broker.url)
+                log.info("connected to %s", self._settings.broker.url, extra={"event": "connected"})
                 self._link = "connected"
                 self._say_everything()
                 self._uploads.connected(now)
             case Disconnected(reason):
-                log.warning("disconnected from the broker: %s; connecting again", reason)
+                event_of = {"event": "disconnected"}
+                log.warning("disconnected from the broker: %s; connecting again", reason, extra=event_of)
                 self._link = f"disconnected: {reason}"
                 self._publisher.forget()
                 self._post.disconnected()
@@ -305,7 +307,7 @@ class Service:
 
     def _note(self, incident: Incident) -> None:
         """Tell people of a mishap; where even that cannot be written, in the log alone."""
-        log.log(*narrate(incident))
+        log.log(*narrate(incident), extra=facts(incident))
         with contextlib.suppress(NoRoomError):
             self._ledger.commit((incident,), None)
 
@@ -337,7 +339,7 @@ class Service:
     def _persist(self, effect: do.Persist) -> None:
         self._ledger.commit(effect.records, effect.snapshot)
         for record in effect.records:
-            log.log(*narrate(record))
+            log.log(*narrate(record), extra=facts(record))
 
     def _admit(self, effect: do.Admit) -> None:
         run = self._core.run
@@ -345,7 +347,9 @@ class Service:
         try:
             layout = self._workshop.layout(run.run)
         except (OSError, WireError) as error:
-            log.error("an update of %s must wait, the run's program cannot be read: %s", effect.device, error)  # noqa: TRY400 - no bug of ours
+            about = {"device": effect.device, "run": run.run, "round": effect.offer.round}
+            text = "an update of %s must wait, the run's program cannot be read: %s"
+            log.error(text, effect.device, error, extra=about)  # noqa: TRY400 - no bug of ours
             return
         self._uploads.admit(effect.device, effect.offer, layout, run.settings.max_norm, time.monotonic())
 

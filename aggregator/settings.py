@@ -10,6 +10,7 @@ from broker.messages import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, SettingValue
 from broker.names import ID_PATTERN, DeviceId, PublicKey
 from broker.settings import BrokerSettings
 from host.errors import ConfigError
+from host.logs import ABOUT_FORMAT, LogFormat
 
 SIGNING_KEY = "signing.key"
 SEALING_KEY = "sealing.key"
@@ -77,6 +78,7 @@ class AggregatorSettings(BaseModel):
         description="by what key a device is known; one that is not named here, by the first that it used",
     )
     keep_rounds: int = Field(default=100, ge=1, description="rounds of a run whose theta and model are kept")
+    log_format: LogFormat = Field(default="text", description=ABOUT_FORMAT)
 
     @property
     def signing_key(self) -> Path:

@@ -67,7 +67,8 @@ def _serve(
         log.info("what devices tell of their data is sealed: whoever reads the broker does not see it")
     # What cannot be used is told before anything is waited for.
     if (run := kept.coordinator(0.0).run) is not None:
-        log.info("run %s goes on in phase %s, round %d", run.run, run.phase, run.last_round)
+        about = {"event": "run-goes-on", "run": run.run, "round": run.last_round}
+        log.info("run %s goes on in phase %s, round %d", run.run, run.phase, run.last_round, extra=about)
     found = look(kept.settings.broker, kept.ledger.session(), notifier, stopping, take_over=take_over)
     if found.exit is not None:
         return found.exit

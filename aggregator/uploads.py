@@ -132,7 +132,9 @@ class Uploads:
     def _open(self, offered: Offered, now: float) -> list[Effect]:
         upload = self._uploads[offered.device]
         if not self._spool.room_for(offered.ref.size):
-            log.error("no room in the spool for the update of %s: raise spool_limit_bytes", offered.device)
+            about = {"event": "spool-full", "device": offered.device}
+            text = "no room in the spool for the update of %s: raise spool_limit_bytes"
+            log.error(text, offered.device, extra=about)
             del self._uploads[offered.device]
             return self._intake.forget(offered.device)
         try:
@@ -171,7 +173,9 @@ class Uploads:
             elif reason is RejectReason.DIGEST and upload.resumed:
                 # A power cut may have torn what came before it, which is no fault of the device: all of it is
                 # discarded by now, and comes anew when the device offers again.
-                log.warning("the update of %s was damaged on our disk: it is to come again", device)
+                about = {"device": device, "run": upload.offer.run, "round": upload.offer.round}
+                text = "the update of %s was damaged on our disk: it is to come again"
+                log.warning(text, device, extra=about)
             else:
                 self._tell(UpdateRejected(device, upload.offer, reason))
 
@@ -194,7 +198,9 @@ class Uploads:
             with self._opening.opened(path, offer.run, offer.round, device) as readable:
                 reason = verify(readable, upload.layout, upload.max_norm)
         except SealError as error:
-            log.warning("the update of %s for round %d is rejected: %s", device, offer.round, error)
+            about = {"device": device, "run": offer.run, "round": offer.round}
+            text = "the update of %s for round %d is rejected: %s"
+            log.warning(text, device, offer.round, error, extra=about)
             reason = RejectReason.SEAL
         if reason is None:
             self._spool.accept(path, offer.run, offer.round, device)

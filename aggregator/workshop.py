@@ -132,7 +132,9 @@ class Workshop:
             if is_no_room(error):
                 self._hold(effect, error)
                 return
-            log.error("round %d of %s could not be aggregated: %s", effect.round, effect.run, error)
+            about = {"run": effect.run, "round": effect.round}
+            text = "round %d of %s could not be aggregated: %s"
+            log.error(text, effect.round, effect.run, error, extra=about)
             self._tell(on.AggregationFailed(effect.run, effect.round, str(error)))
 
         self._jobs.submit(work, done, failed)
@@ -166,7 +168,9 @@ class Workshop:
             if says_no_room(reason):
                 self._hold(effect, NoRoomError(f"the model of round {number} cannot be saved: {reason}"))
                 return
-            log.error("the model of round %d of %s could not be evaluated: %s", number, run, reason)
+            about = {"run": run, "round": number}
+            text = "the model of round %d of %s could not be evaluated: %s"
+            log.error(text, number, run, reason, extra=about)
             self._tell(on.EvaluationFailed(run, number, reason))
 
         def done(answer: Answer) -> None:

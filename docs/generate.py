@@ -1,6 +1,8 @@
 # ruff: noqa: INP001 - docs/ is no package
 """Fill the pages' generated parts from the code: `make docs`, or `python -m docs.generate`.
 
+Schemas of what stands under `monitor/` are written to docs/schema.
+
 A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is a word of PARTS and, for some, an
 argument. tests/docs fails when a page and the code differ.
 """
@@ -12,12 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.coordinator import fleet, liveness, phases
+from aggregator.post import MAX_BEAT_S, MIN_BEAT_S
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
-from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, trust, update, wire
+from aggregator.watch import board, pages, stream
+from broker import (
+    acl,
+    contract,
+    enrolment,
+    happenings,
+    layout,
+    messages,
+    monitor,
+    program,
+    topics,
+    trust,
+    update,
+    wire,
+)
 from broker.settings import BrokerSettings
 from deploy.home.federation import FederationSettings, Ports
 from deploy.registrar.settings import RegistrarSettings
+from docs import schemas
 from docs.tables import fields_table, number, table
 from edge_agent import backoff, transitions, uploads
 from edge_agent.data import settings as data
@@ -30,10 +48,14 @@ PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)
 
 MESSAGES = {
     name: model
-    for module in (messages, monitor, contract, layout, enrolment, trust)
+    for module in (messages, monitor, happenings, contract, layout, enrolment, trust)
     for name, model in vars(module).items()
     if isinstance(model, type) and model.__module__ == module.__name__ and hasattr(model, "model_fields")
 } | {"Program": program.Program, "Header": update.Header}
+# What stands on docs/monitor.md; all others on docs/protocol.md.
+WATCHED = {
+    name for name, model in MESSAGES.items() if model.__module__ in {monitor.__name__, happenings.__name__}
+}
 SETTINGS = {
     model.__name__: model
     for model in (
@@ -49,6 +71,31 @@ SETTINGS = {
     )
 } | {
     name: model for name, model in vars(data).items() if name.endswith("Settings") and isinstance(model, type)
+}
+_EVERY = f"every {pages.RENEWED_EVERY_S:g} s"
+_DEVICES = pages.DEVICES_PER_S * pages.RENEWED_EVERY_S
+RENEWED = {
+    topics.MONITOR_AGGREGATOR: f"every `heartbeat_s`, {MIN_BEAT_S:g} to {MAX_BEAT_S:g} s",
+    topics.MONITOR_FEDERATION: _EVERY,
+    topics.MONITOR_INCIDENTS: _EVERY,
+    topics.MONITOR_EVENTS: "never: each is said once, and not retained",
+    topics.MONITOR_RECENT: f"not: said {pages.RECENT_EVERY_S:g} s after the last at the soonest",
+    topics.MONITOR_RUN: _EVERY,
+    topics.MONITOR_ROUND: f"{_EVERY}; once it is closed, not",
+    topics.MONITOR_HISTORY: "not: said when a round closes",
+    topics.MONITOR_CONFUSION: "not: said when a round closes",
+    topics.MONITOR_DEVICE: f"{_EVERY} for each {_DEVICES:g} devices, or part",
+}
+_BYTES = board.BYTES_AT_ONCE, board.BYTES_PER_S
+RATES: dict[str, tuple[float | None, float]] = {
+    "messages": (board.MESSAGES_AT_ONCE, board.MESSAGES_PER_S),
+    f"bytes of documents up to {board.LARGE_BYTES:,} bytes, and of events": (
+        board.BYTES_AT_ONCE,
+        board.BYTES_PER_S,
+    ),
+    f"bytes of documents over {board.LARGE_BYTES:,} bytes": (board.BYTES_AT_ONCE, board.BYTES_PER_S),
+    "bytes of the same document": (None, board.DOCUMENT_BYTES_PER_S),
+    "events": (stream.EVENTS_AT_ONCE, stream.EVENTS_PER_S),
 }
 LIMITS = {
     "a message": (wire.MAX_MESSAGE_BYTES, "bytes"),
@@ -95,6 +142,30 @@ def topic_tree() -> str:
         for branch in topics.TREE
     ]
     return table(("topic", "from", "to", "payload", "as", "QoS", "retained", "what"), rows)
+
+
+def watched() -> str:
+    """What is said under `monitor/`, its schema, and how often it is renewed."""
+    rows = [
+        (
+            f"`{branch.pattern}`",
+            f"[{branch.message}](#{branch.message.lower()})",
+            f"[schema](schema/{schemas.file_name(schemas.MODELS[branch])})",
+            RENEWED[branch],
+            branch.what,
+        )
+        for branch in topics.TREE
+        if branch in schemas.MODELS
+    ]
+    return table(("topic", "document", "", "renewed", "what"), rows)
+
+
+def rates() -> str:
+    """How much is said under `monitor/`."""
+    rows = [
+        (name, "" if burst is None else number(burst), number(rate)) for name, (burst, rate) in RATES.items()
+    ]
+    return table(("what", "at once", "then a second"), rows)
 
 
 def topic_levels() -> str:
@@ -167,8 +238,12 @@ def _filter(branch: topics.Branch, role: topics.Role) -> str:
 
 
 def _linked(words: str) -> str:
-    """Link the models among the words to their sections."""
-    return re.sub(r"[A-Z]\w+", lambda word: f"[{word[0]}](#{word[0].lower()})", words)
+    """Link the models among the words to their sections, as from docs/protocol.md."""
+    return re.sub(
+        r"[A-Z]\w+",
+        lambda word: f"[{word[0]}]({'monitor.md' if word[0] in WATCHED else ''}#{word[0].lower()})",
+        words,
+    )
 
 
 def _diagram(table_of: Mapping[tuple[Any, Any], str]) -> str:
@@ -184,6 +259,8 @@ def _diagram(table_of: Mapping[tuple[Any, Any], str]) -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "topics": topic_tree,
     "levels": topic_levels,
+    "watched": watched,
+    "rates": rates,
     "limits": limits,
     "exits": exit_codes,
     "rights": rights,
@@ -199,13 +276,14 @@ PARTS_OF: Mapping[str, Callable[[str], str]] = {
 
 
 def main() -> None:
-    """Write the pages that changed, and name them."""
-    for page in PAGES:
-        before = page.read_text(encoding="utf-8")
-        after = filled(before)
-        if after != before:
-            page.write_text(after, encoding="utf-8")
-            sys.stdout.write(f"{page.relative_to(ROOT)}\n")
+    """Write the pages and schemas that changed, and name them."""
+    schemas.FOLDER.mkdir(exist_ok=True)
+    for path, text in (
+        {page: filled(page.read_text(encoding="utf-8")) for page in PAGES} | schemas.written()
+    ).items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(ROOT)}\n")
 
 
 if __name__ == "__main__":

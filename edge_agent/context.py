@@ -202,7 +202,8 @@ class Context:
 
     def say_declined(self, what: Assignment | Offer, reason: DeclineReason, detail: str) -> None:
         """Tell why nothing will come of a round's work."""
-        self.log(f"round {what.round} declined, {reason}: {detail}", warning=True)
+        declined = f"round {what.round} declined, {reason}: {detail}"
+        self.add(do.Log(declined, warning=True, run=what.run, round=what.round))
         self.say_report(Report(run=what.run, round=what.round, declined=reason, detail=detail[:MAX_DETAIL]))
 
     def decline(self, assignment: Assignment, reason: DeclineReason, detail: str) -> None:

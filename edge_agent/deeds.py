@@ -79,7 +79,9 @@ class Deeds:
 
     @carry_out.register
     def _log(self, effect: effects.Log, _now: float) -> Iterable[events.Event]:
-        log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+        level = logging.WARNING if effect.warning else logging.INFO
+        about = {} if effect.run is None else {"run": effect.run, "round": effect.round}
+        log.log(level, "%s", effect.text, extra=about)
         return ()
 
     @carry_out.register

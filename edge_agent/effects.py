@@ -75,10 +75,12 @@ class DeleteUpdate:
 
 @dataclass(frozen=True)
 class Log:
-    """A line for people."""
+    """A line for people; `run` and `round` where it is about others than those in hand."""
 
     text: str
     warning: bool = False
+    run: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True)

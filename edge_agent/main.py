@@ -11,6 +11,7 @@ from pathlib import Path
 
 from host.command_line import declare_settings, read_settings, run_command
 from host.exits import ExitCode
+from host.logs import configure_logging
 from host.notify import Notifier
 
 # As many as the settings of a round may ask for.
@@ -43,6 +44,8 @@ def _run(given: argparse.Namespace) -> ExitCode:
     from edge_agent.store import Store  # noqa: PLC0415
 
     settings = read_settings(AgentSettings, given)
+    ids = {"federation": settings.broker.federation, "device": settings.device}
+    configure_logging(given.log_level, os.environ, settings.log_format, service="agent", **ids)
     store = Store(settings.state_folder)
     notifier, stopping = Notifier(os.environ), threading.Event()
     try:

@@ -34,6 +34,7 @@ from edge_agent.voice import Voice
 from host.errors import ForgeryError, StorageError, WireError
 from host.exits import ExitCode
 from host.inbox import Inbox
+from host.logs import name_work
 from host.notify import Notifier
 
 VITALS_S = 2.0
@@ -234,12 +235,13 @@ class Service:
 
     @_on.register
     def _stop(self, happening: Stop) -> None:
-        log.info("stopping: %s", happening.why)
+        log.info("stopping: %s", happening.why, extra={"event": "stopping"})
         self._exit = ExitCode.OK
 
     @_on.register
     def _connected(self, happening: broker_events.Connected) -> None:
-        log.info("connected to %s as %s", self._settings.broker.url, self._settings.device)
+        about = {"event": "connected"}
+        log.info("connected to %s as %s", self._settings.broker.url, self._settings.device, extra=about)
         self._connection, self._unreachable = happening.connection, 0
         self._link = "connected"
         self._downloads.connected(time.monotonic())
@@ -252,7 +254,7 @@ class Service:
 
     @_on.register
     def _disconnected(self, happening: broker_events.Disconnected) -> None:
-        log.warning("disconnected: %s", happening.reason)
+        log.warning("disconnected: %s", happening.reason, extra={"event": "disconnected"})
         self._connection = None
         self._link = f"disconnected: {happening.reason}"
         self._renewing.disconnected()
@@ -336,15 +338,23 @@ class Service:
         """Give events to the lifecycle, and what becomes of its effects too, until all is quiet."""
         waiting = deque(told)
         while waiting:
-            before = self._core.state
+            before, in_hand = self._core.state, self._core.doing
             try:
-                for effect in self._core.handle(waiting.popleft(), time.monotonic()):
+                todo = self._core.handle(waiting.popleft(), time.monotonic())
+                # What ends the work in hand is about it, too.
+                self._name_work(self._core.doing or in_hand)
+                for effect in todo:
                     waiting.extend(self._deeds.carry_out(effect, time.monotonic()))
             except StorageError as error:
                 self._fall_back(error)
                 return
             if self._core.state is not before:
-                log.info("%s -> %s", before, self._core.state)
+                log.info("%s -> %s", before, self._core.state, extra={"event": self._core.state})
+        self._name_work(self._core.doing)
+
+    def _name_work(self, doing: tuple[str, int] | None) -> None:
+        run, number = doing or (None, None)
+        name_work(run=run, round=number)
 
     def _fall_back(self, error: StorageError) -> None:
         """Go on from what is on the disk, as after a crash, but connected, to say why we do nothing."""

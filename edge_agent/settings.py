@@ -9,6 +9,7 @@ from broker.names import ID_PATTERN, RESERVED_IDS, PublicKey
 from broker.settings import BrokerSettings, read_endpoint
 from edge_agent.data.settings import DataSettings
 from edge_agent.hours import Span
+from host.logs import ABOUT_FORMAT, LogFormat
 
 DEVICE_KEY = "device.key"
 DEFAULT_STATE_FOLDER = Path("/var/lib/midge-agent")
@@ -79,6 +80,7 @@ class AgentSettings(BaseModel):
     min_free_memory_bytes: int = Field(
         default=64 << 20, ge=0, description="memory that would be free without the trainer"
     )
+    log_format: LogFormat = Field(default="text", description=ABOUT_FORMAT)
 
     @property
     def device_key(self) -> Path:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from host.errors import ChildError
+from host.logs import say
 
 MAX_LINE_BYTES = 1 << 20
 KEPT_LINES = 5
@@ -65,7 +66,7 @@ class Child:
         on_message: Callable[[Json], object],
         on_exit: Callable[[str], object],
     ) -> None:
-        self._on_message, self._on_exit = on_message, on_exit
+        self._module, self._on_message, self._on_exit = module, on_message, on_exit
         self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._ending = threading.Lock()
@@ -190,7 +191,7 @@ class Child:
                 if allowance.left_out:
                     text = f"[{allowance.left_out} bytes of output left out]\n{text}"
                     allowance.left_out = 0
-                sys.stderr.write(text)
+                say(text, event="child-output", child=self._module)
 
 
 class _Allowance:

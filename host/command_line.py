@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
-from host.logs import LEVELS, configure_logging
+from host.logs import FORMATS, LEVELS, configure_logging, say
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -37,13 +36,15 @@ def run_command(
     A verb in `own` declares its arguments itself, those of `declare_settings` too if it reads settings.
     """
     given = _parser(name, description, verbs, own).parse_args(arguments)
-    configure_logging(given.log_level, os.environ)
+    # Until the settings have the last word.
+    form = given.log_format or os.environ.get("MIDGE_LOG_FORMAT", "text")
+    configure_logging(given.log_level, os.environ, form, service=name.removeprefix("midge-"))
     verb: Verb = given.verb
     try:
         return verb(given)
     except (MidgeError, OSError) as error:
         log.debug("where it came from:", exc_info=True)
-        sys.stderr.write(f"{name}: {error}\n")
+        say(f"{name}: {error}\n", logging.ERROR)
         return ExitCode.BAD_CONFIG if isinstance(error, ConfigError | DataError) else ExitCode.FAILED
     except KeyboardInterrupt:
         return ExitCode.OK
@@ -60,6 +61,8 @@ def read_settings(model: type[M], given: argparse.Namespace) -> M:
         if not equals:
             raise ConfigError(f"--set {pair}: write it as KEY=VALUE")
         overrides[key.strip()] = value
+    if given.log_format is not None:
+        overrides["log_format"] = given.log_format
     return load_settings(model, given.config, overrides, os.environ)
 
 
@@ -74,6 +77,7 @@ def _parser(
         command = commands.add_parser(word, help=what)
         own.get(word, declare_settings)(command)
         command.add_argument("--log-level", choices=LEVELS, default="info")
+        command.add_argument("--log-format", choices=FORMATS)
         command.set_defaults(verb=verb)
     return parser
 

@@ -1,5 +1,6 @@
 """All verbs of `midge`, and what its exit status says of an error."""
 
+import logging
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -32,6 +33,7 @@ from deploy.command.control import CredentialsError, UnansweredError
 from deploy.foreign.account import NoConnectionError, RefusedError
 from host.errors import ConfigError, DataError, MidgeError
 from host.exits import ExitCode
+from host.logs import say
 
 EXITS: tuple[tuple[type[MidgeError], ExitCode], ...] = (
     (ConfigError, ExitCode.BAD_CONFIG),
@@ -119,7 +121,7 @@ def run() -> None:
     try:
         app()
     except MidgeError as error:
-        typer.echo(f"midge: {error}", err=True)
+        say(f"midge: {error}\n", logging.ERROR)
         sys.exit(next(code for kind, code in EXITS if isinstance(error, kind)))
     except OSError as error:
         # A folder of somebody else, a full disk; without a file it is a mistake of ours.

@@ -161,7 +161,7 @@ def _issue(order: Order, chain: bytes, now: float) -> list[Effect]:
     issued = Issued(request=digest_of(order.asked), chain=chain, renew_after_s=left_s * RENEWED_AFTER)
     return [
         Reply(order.branch, order.name, issued),
-        Note(f"{order.device} has a certificate, by {order.name}"),
+        Note(f"{order.device} has a certificate, by {order.name}", "issued", order.device),
     ]
 
 
@@ -177,4 +177,6 @@ def _refuse(
     # Strangers and the hasty could fill the log.
     if reason in {RefusalReason.UNKNOWN, RefusalReason.BUSY}:
         return [reply]
-    return [reply, Note(f"{name} is refused: {reason}", warning=reason is not RefusalReason.TOO_EARLY)]
+    device = name if branch is RENEWED else None
+    hasty = reason is RefusalReason.TOO_EARLY
+    return [reply, Note(f"{name} is refused: {reason}", "refused", device, warning=not hasty)]

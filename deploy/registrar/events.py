@@ -102,9 +102,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Note:
-    """Write a line to the log."""
+    """Write a line to the log; `device` is whom it is about, None where only a token tells."""
 
     text: str
+    event: str
+    device: str | None = None
     warning: bool = False
 
 

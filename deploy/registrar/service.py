@@ -102,13 +102,13 @@ class Service:
 
     @_on.register
     def _stop(self, happening: Stop) -> None:
-        log.info("stopping: %s", happening.why)
+        log.info("stopping: %s", happening.why, extra={"event": "stopping"})
         self._exit = ExitCode.OK
 
     @_on.register
     def _connected(self, _happening: broker_events.Connected) -> None:
         self._unreachable = 0
-        log.info("connected to %s", self._settings.broker.url)
+        log.info("connected to %s", self._settings.broker.url, extra={"event": "connected"})
 
     @_on.register
     def _subscribed(self, happening: broker_events.Subscribed) -> None:
@@ -121,7 +121,7 @@ class Service:
 
     @_on.register
     def _disconnected(self, happening: broker_events.Disconnected) -> None:
-        log.warning("disconnected: %s", happening.reason)
+        log.warning("disconnected: %s", happening.reason, extra={"event": "disconnected"})
         self._notifier.status("disconnected")
 
     @_on.register
@@ -253,4 +253,5 @@ class Service:
 
     @_do.register
     def _note(self, effect: events.Note) -> None:
-        log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+        level = logging.WARNING if effect.warning else logging.INFO
+        log.log(level, "%s", effect.text, extra={"event": effect.event, "device": effect.device})

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broker.settings import BrokerSettings
 from broker.trust import MAX_WITHIN_S
+from host.logs import ABOUT_FORMAT, LogFormat
 
 TOKEN_REGISTER = "tokens.sqlite"  # noqa: S105 - the name of a file
 
@@ -27,3 +28,4 @@ class RegistrarSettings(BaseModel):
         le=MAX_WITHIN_S,
         description="when the authority changes, devices renew within so long, at random",
     )
+    log_format: LogFormat = Field(default="text", description=ABOUT_FORMAT)

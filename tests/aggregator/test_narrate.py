@@ -1,7 +1,7 @@
 import logging
 
 from aggregator import records
-from aggregator.narrate import Patience, narrate
+from aggregator.narrate import Patience, facts, narrate
 from broker.messages import BlobRef, ReceiptOutcome, RejectReason
 
 REF = BlobRef(digest="a" * 64, size=2048, chunk_bytes=1024)
@@ -58,3 +58,21 @@ def test_each_wait_is_told_once_and_not_before_devices_had_time_to_be_heard() ->
     ]
     assert not patience.tell("", 1000.0)
     assert [patience.tell("waits", now) for now in (1001.0, 1010.0, 1016.0)] == [False, False, True]
+
+
+def test_the_facts_of_a_record_are_its_words_and_numbers() -> None:
+    closed = records.RoundClosed("run", 3, "completed", "all of them", REF, {"loss": (5.0, 10.0)})
+    assert facts(closed) == {
+        "event": "round-closed",
+        "run": "run",
+        "round": 3,
+        "outcome": "completed",
+        "reason": "all of them",
+    }
+
+
+def test_what_is_not_there_is_no_fact_nor_is_what_an_operator_was_answered() -> None:
+    refused = records.UpdateRefused("run", 1, "pi-1", ReceiptOutcome.LATE)
+    assert facts(refused).keys() == {"event", "run", "round", "device", "outcome"}
+    answered = records.RequestAnswered("id", "alice", "start", {"settings": {"a": 1}}, "-", "-", b"secret")
+    assert not {"reply", "arguments"} & facts(answered).keys()

@@ -86,9 +86,10 @@ def test_blocks_that_are_not_run_are_few_and_say_why() -> None:
     assert Counter(block.reason for block in all_blocks(*LANGUAGES) if block.reason) == NOT_RUN
 
 
-def test_commands_that_are_run_stand_in_the_readme() -> None:
-    """Where tests/docs/test_readme.py runs them."""
-    assert {block.page.name for block in all_blocks("console") if not block.reason} == {"README.md"}
+def test_commands_that_are_run_stand_where_the_readmes_federation_runs_them() -> None:
+    """By tests/docs/test_readme.py."""
+    pages = {block.page.name for block in all_blocks("console") if not block.reason}
+    assert pages == {"README.md", "monitor.md"}
 
 
 @pytest.mark.parametrize("block", blocks_named("toml"))

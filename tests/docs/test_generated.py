@@ -9,16 +9,17 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from aggregator.coordinator import phases
-from broker import messages, needs
+from broker import happenings, messages, needs
 from docs import generate
 from tests.docs.pages import ROOT
 
-PROTOCOL = ROOT / "docs/protocol.md"
+PROTOCOL, MONITOR = ROOT / "docs/protocol.md", ROOT / "docs/monitor.md"
+EXPLAINED_ELSEWHERE = {"StrEnum", "Word", "Phase", "EventKind"}
 WORDS: dict[str, type[StrEnum]] = {
     name: words
-    for module in (messages, needs, phases)
+    for module in (messages, needs, happenings, phases)
     for name, words in vars(module).items()
-    if isinstance(words, type) and issubclass(words, StrEnum) and name not in {"StrEnum", "Word", "Phase"}
+    if isinstance(words, type) and issubclass(words, StrEnum) and name not in EXPLAINED_ELSEWHERE
 }
 # These only hold what others inherit.
 BASES = {"Part"}
@@ -31,8 +32,11 @@ def test_the_generated_parts_are_as_the_code_says(page: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(generate.MESSAGES.keys() - BASES))
-def test_every_message_and_document_stands_in_the_protocol(name: str) -> None:
-    assert f"<!-- generated: message {name} -->" in PROTOCOL.read_text()
+def test_every_message_and_document_stands_on_its_page(
+    name: str,
+) -> None:
+    page = MONITOR if name in generate.WATCHED else PROTOCOL
+    assert f"<!-- generated: message {name} -->" in page.read_text()
 
 
 @pytest.mark.parametrize("name", sorted(generate.SETTINGS))
@@ -55,7 +59,8 @@ def test_every_setting_says_what_it_is_for(model: type[BaseModel]) -> None:
 
 @pytest.mark.parametrize("name", sorted(WORDS))
 def test_every_word_of_an_enumeration_is_explained(name: str) -> None:
-    table = re.search(rf"<!-- members: {name} -->\n((?:\|.*\n)+)", PROTOCOL.read_text())
+    pages = PROTOCOL.read_text() + MONITOR.read_text()
+    table = re.search(rf"<!-- members: {name} -->\n((?:\|.*\n)+)", pages)
     assert table is not None, f"no table of {name}"
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1].splitlines()[2:]]
     assert [word.strip("`") for word, _ in rows] == [member.value for member in WORDS[name]]

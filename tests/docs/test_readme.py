@@ -1,4 +1,4 @@
-"""The README's own files and commands, run as they stand there, against a real broker."""
+"""The commands of the README and of watching, run as they stand there, with its files, on a real broker."""
 
 import doctest
 import os
@@ -18,6 +18,7 @@ from tests.docs.pages import ROOT, Block, blocks, commands, files
 from tests.docs.workshop import USERS, write_held_out, write_machines, write_passwords
 
 README = ROOT / "README.md"
+MONITOR = ROOT / "docs/monitor.md"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PATIENCE_S = 90
 
@@ -53,10 +54,13 @@ def reach(broker: Mosquitto) -> dict[str, str]:
 
 
 @pytest.mark.skipif(shutil.which("mosquitto_sub") is None, reason="mosquitto_sub is not installed")
-def test_the_readmes_commands_print_what_it_says(workshop: Path, broker: Mosquitto) -> None:
+def test_the_commands_of_the_readme_and_of_watching_print_what_they_say(
+    workshop: Path, broker: Mosquitto
+) -> None:
     environment = reach(broker)
     with ExitStack() as running:
-        for block in blocks(README):
+        # The page about watching looks at the README's federation.
+        for block in blocks(README) + blocks(MONITOR):
             if block.language == "console" and block.service:
                 start(block, workshop, environment, running)
             elif block.language == "console" and block.reason is None:

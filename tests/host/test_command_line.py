@@ -1,7 +1,9 @@
 import argparse
+import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,14 +27,17 @@ class Settings(BaseModel):
 
     broker: Broker
     name: str = "pi"
+    log_format: str = "text"
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
-    before = list(root.handlers), root.level
+    before, hooks = (list(root.handlers), root.level), (sys.excepthook, threading.excepthook)
     yield
     root.handlers[:], root.level = before
+    sys.excepthook, threading.excepthook = hooks
+    logging.captureWarnings(capture=False)
 
 
 def run(verb: object, *arguments: str) -> int:
@@ -67,6 +72,19 @@ def test_an_error_ends_as_one_line_and_an_exit_code(
 ) -> None:
     assert run(raising(error)) == status
     assert capsys.readouterr().err == f"tool: {error}\n"
+
+
+@pytest.mark.parametrize("by", ["line", "environment"])
+def test_an_error_is_a_line_of_fields_where_those_are_asked_for(
+    by: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if by == "environment":
+        monkeypatch.setenv("MIDGE_LOG_FORMAT", "json")
+    given = ["--log-format", "json"] if by == "line" else []
+    assert run(raising(ConfigError("first\nsecond")), *given) == 78
+    said = json.loads(capsys.readouterr().err)
+    assert (said["service"], said["level"]) == ("tool", "error")
+    assert said["message"] == "tool: first\nsecond"
 
 
 def test_an_error_of_the_program_is_not_hidden() -> None:
@@ -120,6 +138,13 @@ def test_settings_come_from_the_line_above_the_environment_above_the_file(
     monkeypatch.setenv("MIDGE_NAME", "environment")
     settings = read("--config", str(path), "--set", "name=line", "--set", "broker.url=mqtt://a=b")
     assert settings == Settings(broker=Broker(url="mqtt://a=b", port=2), name="line")
+
+
+def test_the_option_has_the_last_word_on_how_log_lines_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIDGE_LOG_FORMAT", "text")
+    given = ["--set", "broker.url=x", "--set", "log_format=text"]
+    assert read(*given, "--log-format", "json").log_format == "json"
+    assert read(*given).log_format == "text"
 
 
 @pytest.mark.parametrize(
