@@ -146,7 +146,8 @@ class Registrar:
 
     def _wrong_clock(self, branch: Branch, name: str, request: bytes, now: float) -> list[Effect]:
         """Have the asker wait: what has expired would be good, and what is issued would have expired."""
-        note = Note(f"{name} waits: {wrong_clock(now, self._since)}", warning=True)
+        device = name if branch is RENEWED else None
+        note = Note(f"{name} waits: {wrong_clock(now, self._since)}", "wrong-clock", device, warning=True)
         return [*_refuse(branch, name, request, RefusalReason.BUSY, CLOCK_S), note]
 
 
