@@ -3,13 +3,15 @@
 import ipaddress
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from aggregator.run_settings import read_run_settings
+from broker.discovery import PREFIX, STATUS, Discovery
 from broker.messages import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, SettingValue
 from broker.names import ID_PATTERN, DeviceId, PublicKey
-from broker.settings import BrokerSettings
+from broker.settings import PREFIX_PATTERN, BrokerSettings
 from host.errors import ConfigError
 
 SIGNING_KEY = "signing.key"
@@ -78,6 +80,77 @@ class AggregatorSettings(BaseModel):
         description="by what key a device is known; one that is not named here, by the first that it used",
     )
     keep_rounds: int = Field(default=100, ge=1, description="rounds of a run whose theta and model are kept")
+    home_assistant: bool = Field(
+        default=False, description="describe federation and devices to Home Assistant, by MQTT discovery"
+    )
+    home_assistant_prefix: str = Field(
+        default=PREFIX, pattern=PREFIX_PATTERN, max_length=128, description="its discovery prefix"
+    )
+    home_assistant_status: str = Field(
+        default=STATUS,
+        pattern=PREFIX_PATTERN,
+        max_length=128,
+        description="its birth topic: once it says `online` there, all is described again",
+    )
+    metrics_listen: str | None = Field(
+        default=None,
+        description="serve Prometheus' /metrics there, such as 127.0.0.1:9109; None: nothing listens",
+    )
+    metrics_devices: int = Field(
+        default=200, ge=0, le=10_000, description="up to so many devices, each has series of its own"
+    )
+    webhook_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="tell it, by POST, of a run that ends or stands still, and who needs care",
+    )
+    webhook_token_file: Path | None = Field(
+        default=None, description="a bearer token to be sent with each notice"
+    )
+    webhook_key_file: Path | None = Field(
+        default=None, description="a key that signs each notice: HMAC-SHA256, in `X-Midge-Signature`"
+    )
+    webhook_lost_s: float = Field(
+        default=3600.0, gt=0, description="a device that is lost for so long needs care"
+    )
+    webhook_plain: bool = Field(
+        default=False, description="allow http:// to other machines: whoever is between reads all of it"
+    )
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _listenable(cls, listen: str | None) -> str | None:
+        if listen is not None:
+            _read_address(listen)
+        return listen
+
+    @model_validator(mode="after")
+    def _safe_webhook(self) -> "AggregatorSettings":
+        if self.webhook_url is None:
+            if self.webhook_token_file is not None or self.webhook_key_file is not None:
+                raise ValueError("webhook_url is missing, but there is a secret for it")
+            return self
+        # Not repeated in an error: the path can be a secret.
+        url = urlsplit(self.webhook_url)
+        if url.scheme not in {"http", "https"} or not url.hostname or url.port == 0:
+            raise ValueError("webhook_url: write https://HOST/PATH")
+        if url.username is not None or url.password is not None:
+            raise ValueError("webhook_url holds a user or a password: use webhook_token_file")
+        if url.scheme == "http" and not (self.webhook_plain or _is_loopback(url.hostname)):
+            raise ValueError("webhook_url is http:// to another machine: use https://, or set webhook_plain")
+        return self
+
+    @property
+    def discovery(self) -> Discovery | None:
+        """Where Home Assistant is told of the federation; None: nowhere."""
+        if not self.home_assistant:
+            return None
+        return Discovery(self.broker.topics, self.home_assistant_prefix, self.home_assistant_status)
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Where to serve metrics; raises ValueError where they are not to be served."""
+        return _read_address(self.metrics_listen or "")
 
     @property
     def signing_key(self) -> Path:
@@ -93,6 +166,18 @@ class AggregatorSettings(BaseModel):
     def seals(self) -> bool:
         """Whether devices are to seal what they send."""
         return not _is_loopback(self.broker.endpoint.host) if self.sealed is None else self.sealed
+
+
+def _read_address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    try:
+        address = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 16:
+        raise ValueError("write an address and a port, such as 127.0.0.1:9109 or [::1]:9109")
+    return address, number
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from broker.acl import acl as mosquitto_acl
+from broker.discovery import PREFIX, Discovery
 from broker.settings import BrokerSettings
 from broker.topics import Role, Topics
 from deploy.foreign.doctor import examine
@@ -62,16 +63,28 @@ def acl(
             show_default=False,
         ),
     ] = None,
+    home_assistant: Annotated[
+        bool,
+        typer.Option(
+            "--home-assistant", help="Also those of an aggregator that describes its devices there."
+        ),
+    ] = False,
+    discovery_prefix: Annotated[
+        str, typer.Option(help="Home Assistant's, for --home-assistant; its birth topic is status below.")
+    ] = PREFIX,
     as_json: AsJson = False,
 ) -> None:
     """Print the rights that each role needs, on any broker."""
     topics = Topics(federation, prefix)
+    discovery = Discovery(topics, discovery_prefix, f"{discovery_prefix}/status") if home_assistant else None
     if mosquitto:
-        typer.echo(mosquitto_acl(topics, _roles(accounts or [])), nl=False)
+        typer.echo(mosquitto_acl(topics, _roles(accounts or []), discovery), nl=False)
     elif as_json:
-        typer.echo(json.dumps([right._asdict() for right in rights(topics)], indent=1))
+        typer.echo(json.dumps([right._asdict() for right in rights(topics, discovery)], indent=1))
     else:
-        Console(width=None if Console().is_terminal else 160).print(_rights_table(list(rights(topics))))
+        Console(width=None if Console().is_terminal else 160).print(
+            _rights_table(list(rights(topics, discovery)))
+        )
 
 
 def doctor(
