@@ -57,13 +57,13 @@ class Figures:
                 case RunDocument():
                     self._newest = replace(self._newest, run=document)
                 case RoundDocument():
-                    self._newest = replace(self._newest, round=document)
+                    self._see_round(document)
                 case HistoryDocument() if document.rounds:
                     self._newest = replace(self._newest, last_round_s=document.rounds[-1].seconds)
                 case _:
                     pass
 
-    def note(self, record: Record, unix_s: float) -> None:
+    def note(self, record: Record) -> None:
         """A record stands in the ledger, or tells of what did not change it."""
         with self._lock:
             newest = self._newest
@@ -79,11 +79,21 @@ class Figures:
                     self._newest = replace(newest, bytes_down=newest.bytes_down + size)
                 case records.RoundClosed(outcome=outcome):
                     newest.rounds[outcome] += 1
-                    self._newest = replace(newest, closed_unix_s=unix_s)
                 case records.DeviceExcluded(device=device):
                     newest.devices.pop(device, None)
                 case _:
                     pass
+
+    def _see_round(self, document: RoundDocument) -> None:
+        """The last closed rounds are shown beside the open one, and those of an earlier run beside both."""
+        newest = self._newest
+        if document.outcome is not None and document.opened_unix_s is not None:
+            closed_unix_s = max(newest.closed_unix_s or 0.0, document.opened_unix_s + document.seconds)
+            newest = replace(newest, closed_unix_s=closed_unix_s)
+        shown, run = newest.round, document.run if newest.run is None else newest.run.run
+        if shown is None or (document.run == run and (shown.run != run or document.round >= shown.round)):
+            newest = replace(newest, round=document)
+        self._newest = newest
 
     def read(self) -> Newest:
         """As it is now; it does not change any more."""

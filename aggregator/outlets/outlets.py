@@ -71,12 +71,11 @@ class Outlets:
     def note(self, noted: Sequence[Record]) -> None:
         """These records stand in the ledger, or tell of what did not change it: for the watch, too."""
         self._watch.note(noted)
-        unix_s = time.time()
         for record in noted:
             if self._figures is not None:
-                self._figures.note(record, unix_s)
+                self._figures.note(record)
             if self._care is not None:
-                self._care.note(record, unix_s)
+                self._care.note(record, time.time())
             if isinstance(record, DeviceExcluded):
                 self._home.forget(record.device)
 

@@ -1,0 +1,224 @@
+"""Notices on their way to a real HTTP server."""
+
+import hashlib
+import hmac
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from aggregator.outlets.notice import Notice, NoticeKind
+from aggregator.outlets.webhook import QUEUED, Target, Webhook
+from broker.happenings import Severity
+from host.errors import ConfigError
+
+PATIENCE_S = 20.0
+FAST = (0.01, 0.01)
+
+
+class Call(NamedTuple):
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+
+class Receiver:
+    """A server that answers with these codes, one after the other, then 204; `hold` keeps it waiting."""
+
+    def __init__(self) -> None:
+        self.codes: deque[int] = deque()
+        self.location = ""
+        self.calls: list[Call] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self._came = threading.Condition()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.took(Call(self.path, dict(self.headers), body))
+                receiver.hold.wait(PATIENCE_S)
+                self.send_response(receiver.codes.popleft() if receiver.codes else 204)
+                self.send_header("Content-Length", "0")
+                if receiver.location:
+                    self.send_header("Location", receiver.location)
+                self.end_headers()
+
+            do_GET = do_POST  # noqa: N815 - the library's name
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hooks/secret"
+
+    def took(self, call: Call) -> None:
+        with self._came:
+            self.calls.append(call)
+            self._came.notify_all()
+
+    def until(self, count: int) -> list[Call]:
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.calls) >= count, PATIENCE_S), self.calls
+        return self.calls
+
+    def close(self) -> None:
+        self.hold.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def notice(text: str = "run r1 finished") -> Notice:
+    return Notice(
+        id="1",
+        federation="lab",
+        kind=NoticeKind.RUN_ENDED,
+        severity=Severity.INFO,
+        text=text,
+        at_unix_s=1.0,
+        run="r1",
+    )
+
+
+def test_a_notice_arrives_as_json_with_token_and_signature(receiver: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("open-sesame\n")
+    (tmp_path / "key").write_text("s3cret\n")
+    hook = Webhook(Target.read(receiver.url, tmp_path / "token", tmp_path / "key"), "0.1")
+    hook.send(notice())
+    (call,) = receiver.until(1)
+    hook.close()
+    assert call.path == "/hooks/secret"
+    assert (call.json["kind"], call.json["run"], call.json["schema_version"]) == ("run-ended", "r1", 1)
+    assert call.headers["Authorization"] == "Bearer open-sesame"
+    assert call.headers["Content-Type"] == "application/json"
+    expected = hmac.new(b"s3cret", call.body, hashlib.sha256).hexdigest()
+    assert call.headers["X-Midge-Signature"] == f"sha256={expected}"
+
+
+def test_without_secrets_none_is_sent(receiver: Receiver) -> None:
+    hook = Webhook(Target(receiver.url), "0.1")
+    hook.send(notice())
+    (call,) = receiver.until(1)
+    hook.close()
+    assert not {"Authorization", "X-Midge-Signature"} & call.headers.keys()
+
+
+@pytest.mark.parametrize("code", [500, 503, 429, 408])
+def test_who_may_take_it_later_is_asked_again(
+    receiver: Receiver, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.codes.extend([code, code])
+    hook = Webhook(Target(receiver.url), "0.1", FAST)
+    hook.send(notice())
+    calls = receiver.until(3)
+    hook.close()
+    assert {call.body for call in calls} == {calls[0].body}, "the same, under the same id"
+    assert caplog.text == ""
+
+
+def test_a_notice_that_is_never_taken_is_one_line_in_the_log_without_the_url(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.codes.extend([500] * 3)
+    hook = Webhook(Target(receiver.url), "0.1", FAST)
+    hook.send(notice())
+    hook.send(notice("another"))
+    assert receiver.until(4)[-1].json["text"] == "another"
+    hook.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "webhook: 127.0.0.1 answered 500; not sent: run r1 finished"
+    ]
+
+
+def test_who_refuses_it_is_not_asked_again(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    receiver.codes.append(404)
+    hook = Webhook(Target(receiver.url), "0.1", FAST)
+    hook.send(notice())
+    hook.send(notice("another"))
+    assert len(receiver.until(2)) == 2
+    hook.close()
+    assert "answered 404" in caplog.text
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(receiver: Receiver, code: int, caplog: pytest.LogCaptureFixture) -> None:
+    elsewhere = Receiver()
+    try:
+        receiver.codes.append(code)
+        receiver.location = elsewhere.url
+        hook = Webhook(Target(receiver.url, token="open-sesame"), "0.1", FAST)  # noqa: S106 - a test's
+        hook.send(notice())
+        receiver.until(1)
+        receiver.location = ""
+        hook.send(notice("another"))
+        receiver.until(2)
+        hook.close()
+        assert elsewhere.calls == []
+    finally:
+        elsewhere.close()
+    assert f"redirects ({code})" in caplog.text
+
+
+def test_whoever_sends_does_not_wait_and_the_queue_is_bounded(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.hold.clear()
+    hook = Webhook(Target(receiver.url), "0.1", FAST)
+    hook.send(notice())
+    receiver.until(1)
+    for _ in range(QUEUED + 3):
+        hook.send(notice("another"))
+    assert caplog.text.count("notices wait; not sent: another") == 3
+    assert len(receiver.calls) == 1
+    receiver.hold.set()
+    receiver.until(QUEUED + 1)
+    hook.close()
+
+
+def test_nobody_there_is_told_and_stopping_does_not_wait_for_the_next_attempt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hook = Webhook(Target("http://127.0.0.1:1/secret"), "0.1", (3600.0,))
+    hook.send(notice())
+    hook.close()
+    assert not hook._thread.is_alive()
+    assert "webhook: 127.0.0.1 cannot be reached: Connection refused; not sent: run r1" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_what_waits_when_it_is_stopped_is_tried_once(receiver: Receiver) -> None:
+    hook = Webhook(Target(receiver.url), "0.1")
+    for text in ("one", "two", "three"):
+        hook.send(notice(text))
+    hook.close()
+    assert [call.json["text"] for call in receiver.calls] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("content", ["", "two\nlines", "ünicode", "x" * 5000])
+def test_a_file_that_holds_no_secret_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "key").write_text(content)
+    with pytest.raises(ConfigError, match=r"key: "):
+        Target.read("http://127.0.0.1", None, tmp_path / "key")
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        Target.read("http://127.0.0.1", tmp_path / "nowhere", None)
