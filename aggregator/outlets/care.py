@@ -25,6 +25,8 @@ LEAST_STALL_S = 60.0
 FIRST_ROUND_S = 3600.0
 # Updates of a device in one run that were not taken.
 REJECTED_OFTEN = 3
+# So long a run's last document may take.
+SUMMARY_S = 5.0
 # While the broker is away, nobody asks for what waits.
 MAX_WAITING = 100
 
@@ -94,11 +96,13 @@ class Care:
             case _:
                 pass
 
-    def look(self, now: float, unix_s: float) -> list[Notice]:
-        """What is to be told now."""
+    def look(self, now: float, unix_s: float, *, last: bool = False) -> list[Notice]:
+        """What is to be told now; the `last` time, all of it."""
         for notice in (*self._stalled(now, unix_s), *self._lost(now, unix_s), *self._in_conflict(unix_s)):
             self._add(notice)
-        due, self._waiting = self._waiting, []
+        early = [] if last else [notice for notice in self._waiting if self._is_early(notice, unix_s)]
+        due = [notice for notice in self._waiting if notice not in early]
+        self._waiting = early
         return [notice.model_copy(update={"summary": self._summary_of(notice.run)}) for notice in due]
 
     # -- runs ----------------------------------------------------------------------------------------
@@ -132,6 +136,12 @@ class Care:
             yield self._notice(
                 NoticeKind.RUN_STALLED, Severity.WARNING, text, unix_s, run=pace.run, reason=summary.reason
             )
+
+    def _is_early(self, notice: Notice, unix_s: float) -> bool:
+        """Whether a run's end waits for the document that has its outcome, which comes a moment later."""
+        summary = self._summary_of(notice.run)
+        awaited = notice.kind is NoticeKind.RUN_ENDED and summary is not None and summary.ended_unix_s is None
+        return awaited and unix_s - notice.at_unix_s < SUMMARY_S
 
     def _summary_of(self, run: str | None) -> RunDocument | None:
         return self._summary if self._summary is not None and run in {None, self._summary.run} else None

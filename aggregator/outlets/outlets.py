@@ -61,7 +61,7 @@ class Outlets:
 
     def close(self) -> None:
         """Have the last notices sent, shortly, and listen no more."""
-        self._call(time.monotonic())
+        self._call(time.monotonic(), last=True)
         if self._webhook is not None:
             self._webhook.close()
         self._close_metrics()
@@ -102,10 +102,10 @@ class Outlets:
         self._home.pump(now)
         self._call(now)
 
-    def _call(self, now: float) -> None:
+    def _call(self, now: float, *, last: bool = False) -> None:
         if self._care is None or self._webhook is None:
             return
-        for notice in self._care.look(now, time.time()):
+        for notice in self._care.look(now, time.time(), last=last):
             self._webhook.send(notice)
 
 

@@ -11,6 +11,7 @@ from aggregator.outlets.care import (
     MAX_WAITING,
     REJECTED_OFTEN,
     STALLED_ROUNDS,
+    SUMMARY_S,
     Care,
 )
 from aggregator.outlets.notice import MAX_NAMED, Notice
@@ -74,6 +75,7 @@ def desk() -> Desk:
 def test_a_run_that_ends_is_told_with_its_newest_summary(desk: Desk) -> None:
     desk.run()
     desk.note(RunEnded("r1", "finished", "all rounds are done"))
+    assert desk.called() == [], "its newest document does not know of it yet"
     desk.run(state="finished", metrics={"accuracy": 0.9}, ended_unix_s=9.0)
     (notice,) = desk.called()
     assert (notice.kind, notice.severity, notice.run) == ("run-ended", "info", "r1")
@@ -81,6 +83,14 @@ def test_a_run_that_ends_is_told_with_its_newest_summary(desk: Desk) -> None:
     assert notice.summary is not None
     assert notice.summary.metrics == {"accuracy": 0.9}
     assert desk.called() == []
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_run_that_ends_is_told_also_when_its_document_does_not_come(desk: Desk, *, last: bool) -> None:
+    desk.run()
+    desk.note(RunEnded("r1", "finished"))
+    (notice,) = desk.care.look(1.0, 1000.0 if last else 1000.0 + SUMMARY_S, last=last)
+    assert notice.summary == RUN
 
 
 def test_a_run_that_fails_is_an_error_and_no_other_runs_summary_is_sent(desk: Desk) -> None:
