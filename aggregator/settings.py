@@ -3,7 +3,7 @@
 import ipaddress
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -130,10 +130,7 @@ class AggregatorSettings(BaseModel):
             if self.webhook_token_file is not None or self.webhook_key_file is not None:
                 raise ValueError("webhook_url is missing, but there is a secret for it")
             return self
-        # Not repeated in an error: the path can be a secret.
-        url = urlsplit(self.webhook_url)
-        if url.scheme not in {"http", "https"} or not url.hostname or url.port == 0:
-            raise ValueError("webhook_url: write https://HOST/PATH")
+        url = _read_url(self.webhook_url)
         if url.username is not None or url.password is not None:
             raise ValueError("webhook_url holds a user or a password: use webhook_token_file")
         if url.scheme == "http" and not (self.webhook_plain or _is_loopback(url.hostname)):
@@ -166,6 +163,18 @@ class AggregatorSettings(BaseModel):
     def seals(self) -> bool:
         """Whether devices are to seal what they send."""
         return not _is_loopback(self.broker.endpoint.host) if self.sealed is None else self.sealed
+
+
+def _read_url(text: str) -> SplitResult:
+    """Take a URL apart; an error does not repeat it, for its path can be a secret."""
+    try:
+        url = urlsplit(text)
+        good = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("webhook_url: write https://HOST/PATH") from None
+    return url
 
 
 def _read_address(listen: str) -> tuple[str, int]:

@@ -21,6 +21,8 @@ from tests.system.lab import DEVICES, PATIENCE_S, ROLES, Lab
 
 TOPICS = Topics("lab")
 DISCOVERY = Discovery(TOPICS)
+# Without TensorFlow, which takes seconds.
+TASK = Path(__file__).with_name("softmax_task.py")
 
 
 @pytest.fixture
@@ -82,17 +84,17 @@ def test_a_run_is_told_to_home_assistant_prometheus_and_a_webhook_that_hangs(
     receiver.hold.clear()
     port = free_port()
     outlets = {"metrics_listen": f"127.0.0.1:{port}", "webhook_url": receiver.url}
-    aggregator = lab.start_aggregator(home_assistant=True, **outlets)
+    aggregator = lab.start_aggregator(TASK, home_assistant=True, **outlets)
     lab.start_agents("pi-1", "pi-2")
     with Peer(mosquitto.settings("home"), "home", DISCOVERY.filter) as home:
         found = described(home, "aggregator", "pi-1", "pi-2")
         assert json.loads(found["pi-1"].payload)["dev"]["name"] == "pi-1"
-        run = lab.start_run(rounds=1, min_devices=2)
+        run = lab.start_run(rounds=1, min_devices=2, batch_size=16)
         assert lab.until_ended(run)["state"] == "finished"
         (call,) = receiver.until(1)
         receiver.hold.set()
         assert (call.json["kind"], call.json["run"], call.json["federation"]) == ("run-ended", run, "lab")
-        assert call.json["summary"]["metrics"].keys() == {"accuracy", "loss"}
+        assert call.json["summary"]["metrics"].keys() == {"accuracy"}
 
         figures = scraped(port)
         assert figures["midge_rounds_total|completed"] == 1
@@ -105,14 +107,14 @@ def test_a_run_is_told_to_home_assistant_prometheus_and_a_webhook_that_hangs(
         again = described(home, "aggregator", "pi-1", "pi-2")
         components = json.loads(again["aggregator"].payload)["cmps"]
         assert components["round"]["state_topic"] == f"{TOPICS.root}/monitor/runs/{run}"
-        assert {"metric_accuracy", "metric_loss"} <= components.keys()
+        assert "metric_accuracy" in components
 
         exclude = Request(id="0" * 16, verb=Verb.EXCLUDE, device="pi-2")
         assert ask(lab.account("operator"), exclude, PATIENCE_S).ok
         assert described(home, "pi-2")["pi-2"].payload == b""
 
         assert aggregator.stop() == 0
-        lab.start_aggregator()
+        lab.start_aggregator(TASK)
         gone = described(home, "aggregator", "pi-1")
         assert {message.payload for message in gone.values()} == {b""}
     with Peer(mosquitto.settings("home"), "late", DISCOVERY.filter, f"{TOPICS.root}/monitor/#") as late:
