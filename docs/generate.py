@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.coordinator import fleet, liveness, phases
+from aggregator.outlets.notice import Notice
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
 from broker import acl, contract, enrolment, layout, messages, monitor, program, topics, trust, update, wire
@@ -138,6 +139,11 @@ def refusals() -> str:
     )
 
 
+def notice() -> str:
+    """What a webhook is told."""
+    return fields_table(Notice, "field")
+
+
 def aggregator_states() -> str:
     """The coordinator's phases."""
     return _diagram(phases.TRANSITIONS)
@@ -191,6 +197,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "aggregator": aggregator_states,
     "agent": agent_states,
     "refusals": refusals,
+    "notice": notice,
 }
 PARTS_OF: Mapping[str, Callable[[str], str]] = {
     "message": message,
