@@ -3,6 +3,7 @@
 import logging
 
 from aggregator import records
+from aggregator.coordinator.phases import RoundOutcome, RunOutcome
 from aggregator.records import Record
 from broker.monitor import Means, means
 
@@ -37,14 +38,16 @@ def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 
             sizes = f"model of {theta.size:,} bytes, program of {program.size:,}"
             return logging.INFO, f"run {run}: {parameters:,} parameters, {sizes}"
         case records.RunEnded(run, outcome, reason):
-            return logging.INFO, f"run {run} {outcome}: {reason}"
+            level = logging.ERROR if outcome == RunOutcome.FAILED else logging.INFO
+            return level, f"run {run} {outcome}: {reason}"
         case records.RoundOpened(_, number, cohort, target, quorum):
             asked = f"{len(cohort)} invited, {target} wanted, {quorum} needed"
             return logging.INFO, f"round {number} opens: {asked}: {_names(cohort)}"
         case records.RoundClosed(_, number, outcome, reason):
             central, fleet = _list(means(record.metrics)), _list(means(record.federated))
             parts = [reason, central, fleet and f"on the devices' own data {fleet}"]
-            return logging.INFO, f"round {number} {outcome}: {'; '.join(part for part in parts if part)}"
+            level = logging.INFO if outcome == RoundOutcome.COMPLETED else logging.WARNING
+            return level, f"round {number} {outcome}: {'; '.join(part for part in parts if part)}"
         case records.UpdateAccepted(_, number, device):
             about = f"{record.examples:,} examples, {record.size:,} bytes, {record.seconds:.1f} s of training"
             return logging.INFO, f"round {number}: update of {device} accepted: {about}"

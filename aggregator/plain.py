@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
+from aggregator.confusion import Counts, classes_to_count, count
 from aggregator.taskfile import TaskFile
 from broker.layout import Layout, Theta
 from broker.names import MetricName, Metrics
@@ -34,7 +35,7 @@ class PlainTask:
         The file has `runtime`, the name of an entry point on the devices; `data_contract`, a dict;
         `initial_theta()`, which returns a list of float32 arrays; and, if there is need of them, `needs`, a
         dict; `program()`, which returns the text for the runtime; and `evaluate(weights)`, which returns
-        {name: (sum, weight)}.
+        {name: (sum, weight)} or, with it, (true, predicted): the indexes of the examples' classes.
         """
         self._file = TaskFile(path)
         self.contract, self.needs = self._file.contract, self._file.needs
@@ -44,6 +45,7 @@ class PlainTask:
         except ValidationError as error:
             raise self._file.misfit("initial_theta()", error) from None
         self._theta = self.layout.flatten(weights)
+        self._confusion: Counts | None = None
 
     @property
     def test_examples(self) -> int:
@@ -98,11 +100,19 @@ class PlainTask:
         if not self._file.has("evaluate"):
             return None
         said = self._file.call("evaluate", self.layout.unflatten(self._theta))
+        classes, self._confusion = classes_to_count(self.contract), None
+        if isinstance(said, tuple) and len(said) == 2:  # noqa: PLR2004  metrics and predictions
+            said, predictions = said
+            self._confusion = count(predictions, len(classes)) if classes else None
         try:
             measured = _MEASURED.validate_python(said)
         except ValidationError as error:
             raise self._file.misfit("evaluate() has to return {name: (sum, weight)}", error) from None
         return {name: pair for name, pair in measured.items() if all(map(math.isfinite, pair))}
+
+    def confusion(self) -> Counts | None:
+        """What the last `evaluate()` took for what, if it told; None where there are no classes."""
+        return self._confusion
 
     def _first_weights(self, seed: int) -> Sequence[NDArray[Any]]:
         random.seed(seed)

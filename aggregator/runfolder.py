@@ -5,6 +5,7 @@ runs/<run>/history.json              one entry a closed round
 runs/<run>/program.json              what devices train with
 runs/<run>/theta/round-0007.f32      the weights after round 7, raw float32[P]; round 0 is the start
 runs/<run>/models/round-0007.keras   the model after round 7
+runs/<run>/models/round-0007.confusion.json   where there are classes: what it takes for what, by true class
 runs/<run>/model.keras               the newest of these
 
 The model files of a task without Keras end in `.npz`: they hold its weights, arr_0, arr_1 and so on.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.aggregate import state_path
+from aggregator.confusion import SUFFIX as CONFUSION_SUFFIX
 from aggregator.ledger import RoundRow
 from aggregator.records import JSON
 from aggregator.toml import to_toml
@@ -52,6 +54,10 @@ class RunFolder:
     def round_model(self, round_: int) -> Path:
         """Where the model after a round lies, without its ending: what that is depends on the task."""
         return self.path / "models" / f"round-{round_:04}"
+
+    def confusion(self, round_: int) -> Path:
+        """Where it may lie what the model after a round takes for what, on held-out data."""
+        return self.path / "models" / f"round-{round_:04}{CONFUSION_SUFFIX}"
 
     def theta_with(self, digest: str) -> Path:
         """Find the newest weights with this SHA-256; raises StorageError when they are gone or damaged.
@@ -89,11 +95,15 @@ class RunFolder:
 
     def prune(self, keep: int) -> None:
         """Keep the weights and models of round 0 and of the newest `keep` rounds."""
-        for name, suffix in (("theta", ".f32"), *(("models", suffix) for suffix in _MODEL_SUFFIXES)):
-            for round_, path in _rounds(self.path / name, suffix)[:-keep]:
+        for round_, path in _rounds(self.path / "theta", ".f32")[:-keep]:
+            if round_ > 0:
+                path.unlink()
+                state_path(path).unlink(missing_ok=True)
+        for suffix in _MODEL_SUFFIXES:
+            for round_, path in _rounds(self.path / "models", suffix)[:-keep]:
                 if round_ > 0:
                     path.unlink()
-                    state_path(path).unlink(missing_ok=True)
+                    self.confusion(round_).unlink(missing_ok=True)
 
 
 def resolve_start(runs: Path, start: str) -> Path:
@@ -142,6 +152,7 @@ def _entry(row: RoundRow) -> dict[str, Any]:
         "participants": row.participants,
         "accepted": row.accepted,
         "bytes_up": row.bytes_up,
+        "bytes_down": row.bytes_down,
         "metrics": means(row.metrics),
         "federated": means(row.federated),
         "seconds": round((row.closed_unix_s or row.opened_unix_s) - row.opened_unix_s, 3),

@@ -329,7 +329,6 @@ class Service:
                 event.run, ok=True, text=f"run {event.run}: {event.parameters:,} parameters"
             )
         elif isinstance(event, on.PrepareFailed):
-            log.error("run %s failed: %s", event.run, event.reason)
             self._operators.prepared(event.run, ok=False, text=event.reason)
         elif isinstance(event, on.StopRun):
             self._workshop.give_up()

@@ -133,7 +133,7 @@ class AggregatorSettings(BaseModel):
         url = _read_url(self.webhook_url)
         if url.username is not None or url.password is not None:
             raise ValueError("webhook_url holds a user or a password: use webhook_token_file")
-        if url.scheme == "http" and not (self.webhook_plain or _is_loopback(url.hostname)):
+        if url.scheme == "http" and not (self.webhook_plain or _is_loopback(url.hostname or "")):
             raise ValueError("webhook_url is http:// to another machine: use https://, or set webhook_plain")
         return self
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from aggregator.confusion import Counts
 from broker.contract import DataContract, Needs
 from broker.layout import Layout, Theta
 from broker.names import Metrics
@@ -49,3 +50,6 @@ class Task(Protocol):
 
     def measure(self) -> Metrics | None:
         """How good the weights at hand are, on held-out data; None without such data."""
+
+    def confusion(self) -> Counts | None:
+        """What the last `measure` saw taken for what; None where that cannot be told."""

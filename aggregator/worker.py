@@ -1,8 +1,8 @@
 """The aggregator's child that runs task files: `python -m aggregator.worker`, JSON lines in and out.
 
-`build` makes a task's first theta and its program; `evaluate` saves a theta as a model file and measures
-it; `export` writes what a device can try by itself. Each is answered by `built`, `evaluated`, `exported` or
-`failed`. A fresh child may be asked any.
+`build` makes a task's first theta and its program; `evaluate` saves a theta as a model file, measures it
+and, where there are classes, writes beside it what it takes for what; `export` writes what a device can try
+by itself. Each is answered by `built`, `evaluated`, `exported` or `failed`. A fresh child may be asked any.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
+from aggregator.confusion import write_confusion
 from aggregator.plain import PlainTask
 from aggregator.requests import (
     PROGRAM_FILE,
@@ -88,7 +89,10 @@ class Worker:
         task.set_theta(_read_theta(request.theta, task))
         model = request.model.with_name(request.model.name + task.suffix)
         task.save(model)
-        return {"event": "evaluated", "model": str(model), "metrics": task.measure()}
+        metrics, confusion = task.measure(), task.confusion()
+        if confusion is not None:
+            write_confusion(request.model, task.contract.classes or (), confusion)
+        return {"event": "evaluated", "model": str(model), "metrics": metrics}
 
     def _export(self, request: ExportRequest) -> Json:
         if names_runtime(request.task):

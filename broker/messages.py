@@ -284,6 +284,7 @@ class Heartbeat(Message):
     examples_per_s: float = Field(default=0.0, ge=0)
     memory_bytes: int = Field(default=0, ge=0)
     temperature_c: Finite | None = None
+    battery: Fraction | None = Field(default=None, description="charge left, where it runs on one")
     bytes_up: int = Field(default=0, ge=0, description="update bytes sent since the agent started")
     bytes_down: int = Field(default=0, ge=0, description="blob bytes received since the agent started")
 

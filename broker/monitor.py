@@ -4,6 +4,7 @@ Each says how often it is renewed, so that whoever reads it can tell a stale one
 fields are only added, so a reader passes over what it does not know.
 """
 
+import json
 from math import isfinite
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,8 @@ from broker.names import DeviceId, Finite, MetricName, RoundNumber, RunId
 
 # Sessions have the broker keep from them what is larger than a chunk may be.
 MAX_DOCUMENT_BYTES = 1_000_000
+# A larger document of a round leaves out of its participants what is as it is by default.
+MAX_PLAIN_BYTES = 16_000
 SCHEMA_VERSION = 1
 MAX_HISTORY_ROUNDS = 200
 MAX_CONFUSION_CLASSES = 100
@@ -180,12 +183,21 @@ class RoundDocument(Document):
     bytes_down: int = Field(default=0, description="blob bytes that participants fetched")
 
     def payload(self) -> bytes:
-        """JSON; where that would be too large to send, participants go without the details."""
+        """JSON; of a large round without what says nothing of its participants, or without their details."""
         whole = super().payload()
-        if len(whole) <= MAX_DOCUMENT_BYTES:
+        if len(whole) <= MAX_PLAIN_BYTES:
             return whole
+        brief = self._brief(set())
         details = {"training", "validation", "evaluation", "steps"}
-        return self.model_dump_json(exclude={"participants": {"__all__": details}}).encode()
+        return brief if len(brief) <= MAX_DOCUMENT_BYTES else self._brief(details)
+
+    def _brief(self, left_out: set[str]) -> bytes:
+        parts = {
+            name: part.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+            for name, part in self.participants.items()
+        }
+        content = self.model_dump(mode="json", exclude={"participants"})
+        return json.dumps(content | {"participants": parts}, separators=(",", ":")).encode()
 
 
 class DeviceDocument(Document):

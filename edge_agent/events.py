@@ -131,6 +131,7 @@ class VitalsMeasured:
 
     memory_bytes: int
     temperature_c: float | None
+    battery: float | None = None
     bytes_up: int = 0
     bytes_down: int = 0
 

@@ -133,6 +133,7 @@ def _beat(c: Context) -> None:
         examples_per_s=work.examples_per_s if work else 0.0,
         memory_bytes=vitals.memory_bytes,
         temperature_c=vitals.temperature_c,
+        battery=vitals.battery,
         bytes_up=vitals.bytes_up,
         bytes_down=vitals.bytes_down,
     )

@@ -291,7 +291,11 @@ class Service:
         if address is None or not (happening.payload or address.branch is topics.PRESENCE):
             return
         try:
-            self._tell(*self._read(address, happening))
+            told = self._read(address, happening)
+            if any(isinstance(event, events.Fetched | Receipt) for event in told):
+                # What ends a transfer has a heartbeat sent at once: it is to have all the bytes.
+                self._measure_vitals()
+            self._tell(*told)
         except ForgeryError as error:
             self._note_drop("forged", f"an announcement on {happening.topic} was dropped: {error}")
         except WireError as error:

@@ -14,8 +14,8 @@ MODEL = PROC / "device-tree/model"
 
 
 def measure(pids: Iterable[int], proc: Path = PROC, sys: Path = SYS) -> VitalsMeasured:
-    """Resident memory of these processes, in bytes, and the hottest zone, in degrees Celsius."""
-    return VitalsMeasured(resident_bytes(pids, proc), hottest_c(sys))
+    """Resident memory of these processes, in bytes, the hottest zone, in degrees Celsius, and the battery."""
+    return VitalsMeasured(resident_bytes(pids, proc), hottest_c(sys), battery(sys))
 
 
 def machine() -> str:
@@ -72,7 +72,8 @@ def battery(sys: Path = SYS) -> float | None:
         kind, scope, status = (_word(supply / name) for name in ("type", "scope", "status"))
         if kind == "Battery" and scope != "Device" and status in {"Discharging", "Unknown", ""}:
             with contextlib.suppress(OSError, ValueError):
-                charges.append(int((supply / "capacity").read_text()) / 100)
+                # A gauge that needs calibration may say a little more than all.
+                charges.append(min(max(0, int((supply / "capacity").read_text())), 100) / 100)
     return min(charges, default=None)
 
 

@@ -9,8 +9,8 @@ leave as one `Persist` at the head of the effects, so that nothing is published 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aggregator.coordinator import course, evaluating, mishaps, operating, stragglers, training
 from aggregator.coordinator import effects as do
-from aggregator.coordinator import evaluating, mishaps, operating, stragglers, training
 from aggregator.coordinator import events as on
 from aggregator.coordinator.context import Context, IllegalEventError
 from aggregator.coordinator.fitness import is_busy
@@ -29,6 +29,7 @@ def _device_presence(c: Context, event: on.DevicePresence) -> None:
 def _device_heartbeat(c: Context, event: on.DeviceHeartbeat) -> None:
     busy = _is_busy(c, event.device)
     c.news = c.fleet.heartbeat(event.device, event.heartbeat, c.now) or busy != _is_busy(c, event.device)
+    course.heard(c, event.device, event.heartbeat)
 
 
 def _is_busy(c: Context, device: str) -> bool:
@@ -168,11 +169,18 @@ class Coordinator:
         if run.round is not None:
             assert run.round.number == run.last_round
             assert 1 <= run.round.quorum <= run.round.target <= len(run.round.cohort)
+            for part in run.round.cohort.values():
+                times = [step.at_s for step in part.steps]
+                assert len(times) <= course.MAX_STEPS
+                assert times == sorted(times)
+                assert not times or times[-1] <= round(run.round.open_s, 3)
 
     def _wake(self, now: float) -> None:
         """When our own loop was late, nobody's silence counts: what they sent is still unread."""
-        due, patience = self._next_deadline, OVERSLEPT_HEARTBEATS * self._c.fleet.heartbeat_s
+        due, patience, run = self._next_deadline, OVERSLEPT_HEARTBEATS * self._c.fleet.heartbeat_s, self.run
         awake_at, self._c.now = self._c.now, now
+        if run is not None and run.round is not None and run.paused is None:
+            run.round.open_s += now - awake_at
         if due is not None and now > due + patience:
             self._c.fleet.overslept(awake_at, now)
             self._c.due.clear()

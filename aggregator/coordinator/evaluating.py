@@ -2,6 +2,7 @@
 
 import math
 
+from aggregator.coordinator import course
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.coordinator.context import Context, refuse_unless
@@ -94,17 +95,16 @@ def record_outcome(c: Context, unfinished: str) -> bool:
     good_enough = _good_enough(c)
     late = "" if current.centrally_evaluated else unfinished
     reached = f"reached {run.settings.stop_when}" if good_enough else _complaint(c)
-    c.records.append(
-        RoundClosed(
-            run=run.run,
-            round=current.number,
-            outcome=RoundOutcome.COMPLETED if _evaluated_well(current) else RoundOutcome.UNEVALUATED,
-            reason=current.evaluation_failed or late or reached,
-            theta=model.theta,
-            metrics=current.metrics,
-            federated=_federated(current),
-        )
+    closed = RoundClosed(
+        run=run.run,
+        round=current.number,
+        outcome=RoundOutcome.COMPLETED if _evaluated_well(current) else RoundOutcome.UNEVALUATED,
+        reason=current.evaluation_failed or late or reached,
+        theta=model.theta,
+        metrics=current.metrics,
+        federated=_federated(current),
     )
+    course.record_closed(c, closed)
     return good_enough
 
 

@@ -45,7 +45,8 @@ def update_damaged(c: Context, event: on.UpdateDamaged) -> None:
     known = part is not None and part.accepted == event.digest
     refuse_unless(known, f"no update {event.digest[:16]} of {event.device} counts in round {event.round}")
     assert part is not None
-    part.accepted, part.examples, part.size, part.validation, part.again = None, 0, 0, {}, True
+    part.accepted, part.examples, part.size, part.again = None, 0, 0, True
+    part.training, part.validation, part.seconds = {}, {}, 0.0
     c.records.append(UpdateLost(run.run, current.number, event.device, event.digest))
     sound = len(current.accepted)
     if run.phase is Phase.AGGREGATING and sound < current.quorum:

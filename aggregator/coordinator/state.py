@@ -1,5 +1,7 @@
 """What the coordinator must not forget: the active run, as one document that is its own snapshot."""
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from aggregator.coordinator.phases import Phase
@@ -13,11 +15,14 @@ class _State(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=False)
 
 
-class Step(_State):
-    """When a participant was first heard in a state."""
+class Step(NamedTuple):
+    """When a participant was first heard in a state, in seconds since the round opened.
+
+    A tuple, for a snapshot holds some of each participant.
+    """
 
     state: str
-    at_s: float = Field(description="seconds since the round opened")
+    at_s: float
 
 
 class Participant(_State):
@@ -32,6 +37,7 @@ class Participant(_State):
     validation: Metrics = Field(default_factory=dict)
     seconds: float = Field(default=0.0, description="that it trained")
     bytes_down: int = Field(default=0, description="blob bytes that it fetched for the round")
+    counted_down: int | None = Field(default=None, description="its own counter of these, as last heard")
     steps: list[Step] = Field(default_factory=list, description="what it was heard to do, in that order")
     rejected: RejectReason | None = None
     declined: DeclineReason | None = None
@@ -71,6 +77,7 @@ class Round(_State):
     target: int
     quorum: int
     cohort: dict[str, Participant]
+    open_s: float = Field(default=0.0, description="so far; a pause is no part of it")
     deadline_s: float = Field(default=0.0, description="time for training and upload, with the grace given")
     grace_given: bool = False
     note: str = Field(default="", description="decisions about the round as a whole")

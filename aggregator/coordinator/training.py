@@ -1,8 +1,8 @@
 """The training phase: who is invited, whose update counts, when the round closes."""
 
+from aggregator.coordinator import course, experience, late, stragglers
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
-from aggregator.coordinator import experience, late, stragglers
 from aggregator.coordinator.cohort import MAX_COHORT, Selection, needed, replacements, select
 from aggregator.coordinator.context import Context, refuse_unless
 from aggregator.coordinator.fitness import available, eligible
@@ -20,7 +20,7 @@ def open_when_enough_fit(c: Context) -> None:
         return
     selection = select(fit, run.settings, run.last_round + 1, experience.drop_out(run))
     run.last_round += 1
-    cohort = {name: Participant() for name in selection.cohort}
+    cohort = {name: course.joined(c, name) for name in selection.cohort}
     run.round = Round(
         number=run.last_round,
         target=selection.target,
@@ -106,7 +106,8 @@ def update_received(c: Context, event: on.UpdateReceived) -> None:
     _refuse_unless_wanted(part)
     part.accepted, part.examples, part.size = offer.update.digest, offer.examples, offer.update.size
     part.validation, part.rejected, part.declined = offer.validation, None, None
-    part.reported_s = _elapsed_s(c)
+    part.training, part.seconds = offer.metrics, offer.seconds
+    course.reported(c, part)
     c.due.pop(event.device, None)
     c.accept(event.device, offer)
 
@@ -162,7 +163,8 @@ def abandon(c: Context, reason: str) -> None:
 def record_abandoned(c: Context, reason: str) -> None:
     """Note that the round left the model as it was."""
     run, current, model = c.open_round()
-    c.records.append(RoundClosed(run.run, current.number, RoundOutcome.ABANDONED, reason, model.theta))
+    closed = RoundClosed(run.run, current.number, RoundOutcome.ABANDONED, reason, model.theta)
+    course.record_closed(c, closed)
 
 
 def _close(c: Context, reason: str) -> None:
@@ -185,7 +187,7 @@ def _replace_missing(c: Context, missing: int) -> None:
     fit = (name for name in available(c.fleet, run, c.now) if not known.backs_off(name, number))
     pool = [name for name in fit if name not in current.cohort]
     for name in replacements(pool, count, run.settings, current.number):
-        current.cohort[name] = Participant(invited=True)
+        current.cohort[name] = course.joined(c, name, invited=True)
         c.records.append(Invited(run.run, current.number, name))
         c.effects.append(do.Send(name, Invite(run=run.run, round=current.number)))
 
@@ -219,9 +221,3 @@ def _refuse_unless_wanted(part: Participant) -> None:
 def _reject(c: Context, device: str, offer: Offer, part: Participant, reason: RejectReason) -> None:
     part.rejected = reason
     c.reject(device, offer, reason)
-
-
-def _elapsed_s(c: Context) -> float:
-    """How long the round has been open; a pause is no part of that."""
-    _, current, _ = c.open_round()
-    return max(0.0, current.deadline_s - (c.seconds_left or 0.0))

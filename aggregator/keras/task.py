@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from aggregator.confusion import Counts, classes_to_count
+from aggregator.keras.confusion import Counting
 from aggregator.keras.determinism import keras
 from aggregator.keras.program import LITERT, export, export_for_litert, rebuilt
 from aggregator.keras.weights import Model, layout_of, set_theta, theta_of
@@ -38,6 +40,7 @@ class KerasTask:
     needs: Needs
     test_data: Pair | None
     test_parts: Mapping[str, Pair]
+    counting: Counting | None = None
 
     @property
     def layout(self) -> Layout:
@@ -111,7 +114,13 @@ class KerasTask:
             for part, examples in self.test_parts.items()
             for name, pair in self._measured(examples).items()
         }
+        if self.counting is not None:
+            self.counting.begin()
         return self._measured(self.test_data) | parts
+
+    def confusion(self) -> Counts | None:
+        """What `measure` saw taken for what on all of the held-out data; None where that cannot be told."""
+        return None if self.counting is None else self.counting.counts(self.test_examples)
 
     def _measured(self, examples: Pair) -> Metrics:
         x, y = examples
@@ -139,8 +148,12 @@ def load_task(path: Path, seed: int, *, held_out: bool = True) -> KerasTask:
     keras.utils.set_random_seed(seed % (1 << 32))
     model = file.call("build_model")
     _check_model(model, file)
-    whole, parts = _held_out(model, file) if held_out and file.has("test_data") else (None, {})
-    return KerasTask(model, file.contract, file.needs, whole, parts)
+    held_out = held_out and file.has("test_data")
+    classes = classes_to_count(file.contract) if held_out else ()
+    counting = Counting(model, len(classes)) if classes else None
+    _try_model(model, file)
+    whole, parts = _held_out(model, file) if held_out else (None, {})
+    return KerasTask(model, file.contract, file.needs, whole, parts, counting)
 
 
 def _held_out(model: Model, file: TaskFile) -> tuple[Pair, dict[str, Pair]]:
@@ -165,7 +178,6 @@ def _check_model(model: Model, file: TaskFile) -> None:
     takes, shape = getattr(model, "input_shape", None), file.contract.shape
     if not isinstance(takes, tuple) or takes[1:] != shape:
         raise file.fault(f"the model takes {takes}, data_contract's shape is {shape}")
-    _try_model(model, file)
 
 
 def _try_model(model: Model, file: TaskFile) -> None:

@@ -1,8 +1,8 @@
 """What stands on the broker below `monitor/`, and how much is said of it a second, whatever the fleet does.
 
-All that is said takes from one bucket of messages and one of bytes. Within any T seconds that is at most
-16 + 32 T messages and 32 kB + 64 kB T, and one document that is larger than half of that bucket; the
-aggregator's beat, at most once a second, comes on top.
+All that is said takes from one bucket of messages, and from one of bytes: large documents have their own, so
+that no other waits for them. Within any T seconds that is at most 16 + 32 T messages and 32 kB + 64 kB T, and
+one document larger than half of its bucket; the aggregator's beat comes on top, at most one a second.
 """
 
 import logging
@@ -17,9 +17,11 @@ from broker.happenings import EventDocument
 from broker.monitor import Document
 
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 32.0, 16.0
-BYTES_PER_S, BYTES_AT_ONCE = 64_000.0, 32_000.0
-# So that the handful of documents that can be large leaves room for those of devices.
-DOCUMENT_BYTES_PER_S = 10_000.0
+# Of each of the two buckets.
+BYTES_PER_S, BYTES_AT_ONCE = 32_000.0, 16_000.0
+LARGE_BYTES = 8_000
+# Of one document: the few that can be large have their room together.
+DOCUMENT_BYTES_PER_S = 8_000.0
 # A document is renewed after this part of what it says, or up to all of it: not all of them at once.
 RENEWED_FROM = 0.75
 
@@ -52,6 +54,7 @@ class Board:
         self._to_clear: dict[str, None] = {}
         self._messages = Bucket(MESSAGES_PER_S, MESSAGES_AT_ONCE)
         self._bytes = Bucket(BYTES_PER_S, BYTES_AT_ONCE)
+        self._large_bytes = Bucket(BYTES_PER_S, BYTES_AT_ONCE)
         self.observers: list[Observer] = []
         """See every document and event once it was published, as it was."""
 
@@ -63,6 +66,7 @@ class Board:
         """Time has passed."""
         self._messages.refill(now)
         self._bytes.refill(now)
+        self._large_bytes.refill(now)
 
     def forget(self) -> None:
         """The broker may have lost what was said: it is to be said again, no faster than anything."""
@@ -87,9 +91,8 @@ class Board:
         return True
 
     def tell(self, topic: str, event: EventDocument) -> bool:
-        """Publish an event; False when it has to wait. No large document is in its way."""
-        payload = event.model_dump_json().encode()
-        sent = self._send(topic, payload, retain=False, urgent=True)
+        """Publish an event; False when it has to wait."""
+        sent = self._send(topic, event.model_dump_json().encode(), retain=False)
         if sent:
             self._show_observers(topic, event)
         return sent
@@ -104,8 +107,7 @@ class Board:
     ) -> bool:
         """Publish a document unless it stands there; another version is said after `pause_s` at the soonest.
 
-        `timed` are fields that time alone changes. False when it has to wait, and with it all that is less
-        urgent.
+        `timed` are fields that time alone changes. False when it has to wait.
         """
         said = self._said.get(topic)
         if said is not None and now < said.renew_at and (now < said.again_at or said.document == document):
@@ -120,14 +122,15 @@ class Board:
         self._show_observers(topic, whole)
         return True
 
-    def _send(self, topic: str, payload: bytes, *, retain: bool, urgent: bool = False) -> bool:
+    def _send(self, topic: str, payload: bytes, *, retain: bool) -> bool:
         size = len(topic) + len(payload)
-        if not self._messages.holds(1) or not (urgent or self._bytes.holds(size)):
+        bytes_ = self._large_bytes if size > LARGE_BYTES else self._bytes
+        if not self._messages.holds(1) or not bytes_.holds(size):
             return False
         if not self._publish(topic, payload, retain=retain):
             return False
         self._messages.take(1)
-        self._bytes.take(size)
+        bytes_.take(size)
         return True
 
     def _show_observers(self, topic: str, document: Document | EventDocument) -> None:

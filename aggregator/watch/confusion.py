@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from aggregator.confusion import SUFFIX
 from broker.monitor import MAX_CONFUSION_CLASSES, MAX_DOCUMENT_BYTES, ConfusionDocument
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ class _File(BaseModel):
 
 def confusion_path(runs: Path, run: str, round_: int) -> Path:
     """Where it lies, where there is one."""
-    return runs / run / "models" / f"round-{round_:04}.confusion.json"
+    return runs / run / "models" / f"round-{round_:04}{SUFFIX}"
 
 
 def read_confusion(runs: Path, run: str, round_: int) -> ConfusionDocument | None:

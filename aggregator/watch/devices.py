@@ -36,6 +36,7 @@ def device_document(
         examples_per_s=beat.examples_per_s if beat else 0.0,
         memory_bytes=beat.memory_bytes if beat else 0,
         temperature_c=beat.temperature_c if beat else None,
+        battery=beat.battery if beat else None,
         bytes_up=beat.bytes_up if beat else 0,
         bytes_down=beat.bytes_down if beat else 0,
         examples=presence.examples,

@@ -1,6 +1,7 @@
 """All documents that are to stand on the broker now, most urgent first."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from aggregator.watch.devices import device_document
 from aggregator.watch.federation import federation
 from aggregator.watch.past import Past
 from aggregator.watch.rounds import closed_round, eta_s, open_round
-from aggregator.watch.runs import active_run, ended_run, history, seconds_left
+from aggregator.watch.runs import active_run, ended_run, seconds_left
 from broker.happenings import RecentDocument
 from broker.monitor import Document, IncidentsDocument, RoundDocument
 from broker.needs import Misfit
@@ -71,45 +72,23 @@ class Pages:
         return Page(self._topics.topic(MONITOR_FEDERATION), document)
 
     def of_run(self, waits: str, unix_s: float) -> Page | None:
-        """The active run, else the newest."""
+        """The active run; `waits` is why it waits."""
         run, past = self._core.run, self._past
-        if run is not None:
-            topic = self._topics.topic(MONITOR_RUN, run=run.run)
-            timed = {"seconds_left": seconds_left(run, past.closed, unix_s)}
-            return Page(topic, active_run(run, past.run, waits), timed)
-        if past.run is None:
+        if run is None:
             return None
-        return Page(self._topics.topic(MONITOR_RUN, run=past.run.run), ended_run(past.run, past.facts))
+        topic = self._topics.topic(MONITOR_RUN, run=run.run)
+        timed = {"seconds_left": seconds_left(run, past.closed, unix_s)}
+        return Page(topic, active_run(run, past.run, waits), timed)
 
-    def round_topic(self) -> str | None:
-        """Where the open round stands."""
+    def standing(self, now: float, unix_s: float, others: Iterable[Page]) -> dict[str, Callable[[], Page]]:
+        """What can be large: made only when it can be said, since that may be rare."""
+        made = [*self._of_past(), *others]
+        pages: dict[str, Callable[[], Page]] = {page.topic: partial(_itself, page) for page in made}
         run = self._core.run
-        if run is None or run.round is None:
-            return None
-        return self._topics.topic(MONITOR_ROUND, run=run.run, round=run.round.number)
-
-    def of_round(self, topic: str, run: Run, current: Round, now: float, unix_s: float) -> Page:
-        """The open round."""
-        opened = self._past.opened
-        timed = {
-            "opened_unix_s": opened.opened_unix_s if opened else None,
-            "seconds": round(max(0.0, unix_s - opened.opened_unix_s), 1) if opened else 0.0,
-            "seconds_left": self._core.seconds_left,
-            "eta_s": eta_s(self._core, current, now),
-        }
-        return Page(topic, open_round(self._core, run, current, self._past.durations_s, now), timed)
-
-    def of_past(self) -> Iterator[Page]:
-        """What is said again only when it changes."""
-        for topic, document in self._final.items():
-            yield Page(topic, document, renewed_every_s=0.0)
-        past = self._past
-        if past.run is not None and past.closed:
-            topic = self._topics.topic(MONITOR_HISTORY, run=past.run.run)
-            yield Page(topic, history(past.run.run, past.closed), renewed_every_s=0.0)
-        if past.confusion is not None:
-            topic = self._topics.topic(MONITOR_CONFUSION, run=past.confusion.run)
-            yield Page(topic, past.confusion, renewed_every_s=0.0)
+        if run is not None and run.round is not None:
+            topic = self._topics.topic(MONITOR_ROUND, run=run.run, round=run.round.number)
+            pages[topic] = partial(self._of_round, topic, run, run.round, now, unix_s)
+        return pages
 
     def of_events(self, recent: RecentDocument) -> Page:
         """The newest events."""
@@ -119,6 +98,27 @@ class Pages:
     def of_incidents(self, document: IncidentsDocument) -> Page:
         """The newest mishaps."""
         return Page(self._topics.topic(MONITOR_INCIDENTS), document)
+
+    def _of_round(self, topic: str, run: Run, current: Round, now: float, unix_s: float) -> Page:
+        opened = self._past.opened
+        timed = {
+            "opened_unix_s": opened.opened_unix_s if opened else None,
+            "seconds": round(max(0.0, unix_s - opened.opened_unix_s), 1) if opened else 0.0,
+            "seconds_left": self._core.seconds_left,
+            "eta_s": eta_s(self._core, current, now),
+        }
+        return Page(topic, open_round(self._core, run, current, self._past.durations_s, now), timed)
+
+    def _of_past(self) -> Iterator[Page]:
+        """What is over: a run after its rounds."""
+        past, topic = self._past, self._topics.topic
+        for place, document in self._final.items():
+            yield Page(place, document, renewed_every_s=0.0)
+        for branch, kept in ((MONITOR_HISTORY, past.history), (MONITOR_CONFUSION, past.confusion)):
+            if kept is not None:
+                yield Page(topic(branch, run=kept.run), kept, renewed_every_s=0.0)
+        if past.run is not None and self._core.run is None:
+            yield Page(topic(MONITOR_RUN, run=past.run.run), ended_run(past.run, past.facts))
 
     def of_device(self, name: str, misfit: Misfit | None, now: float, unix_s: float) -> Page:
         """A device of the fleet."""
@@ -141,3 +141,7 @@ class Pages:
         document = closed_round(run, row, parts, durations_s(ledger, run, row.round))
         topic = self._topics.topic(MONITOR_ROUND, run=run, round=row.round)
         self._final[topic] = document
+
+
+def _itself(page: Page) -> Page:
+    return page

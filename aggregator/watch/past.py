@@ -6,8 +6,9 @@ from pathlib import Path
 from aggregator.ledger import Ledger, RoundRow
 from aggregator.watch.annals import RunFacts, Standing, durations_s, run_facts, standings
 from aggregator.watch.confusion import read_confusion
+from aggregator.watch.runs import history
 from broker.messages import RunSummary
-from broker.monitor import ConfusionDocument
+from broker.monitor import ConfusionDocument, HistoryDocument
 
 
 class Past:
@@ -27,6 +28,7 @@ class Past:
         self.durations_s: dict[str, float] = {}
         """Of the open round."""
         self.standings: Mapping[str, Standing] = {}
+        self.history: HistoryDocument | None = None
         self.confusion: ConfusionDocument | None = None
 
     def read(self) -> list[RoundRow]:
@@ -49,6 +51,7 @@ class Past:
     def _closed(self, run: str, rows: list[RoundRow]) -> None:
         self.closed += rows
         self.standings = standings(self.ledger, run)
+        self.history = history(run, self.closed)
         evaluated = next((row for row in reversed(self.closed) if row.metrics is not None), None)
         if evaluated is not None and evaluated.round >= rows[0].round:
             self.confusion = read_confusion(self._runs, run, evaluated.round) or self.confusion

@@ -1,7 +1,7 @@
 """What people and tools see: the documents under `monitor/`, said when they change and renewed in time."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aggregator import records
 from aggregator.coordinator.core import Coordinator
@@ -77,6 +77,7 @@ class Watch:
         self._stream = Stream(session)
         self._attendance = Attendance(core.fleet)
         self._turns = Turns()
+        self._waiting: list[str] = []
         self._pages = Pages(core, past, topics)
         self._incidents = incidents(past.ledger)
         self._news = True
@@ -143,11 +144,13 @@ class Watch:
         self._tell(now, unix_s)
         misfits = self._misfits(now)
         self.waits = self._shortage(misfits)
-        # Each waits until those before it are said.
-        if all(self._show(page, now) for page in self._urgent(now, unix_s)) and self._board.sweep():
+        if self._say_federation(now, unix_s):
+            self._say_standing(now, unix_s)
+            self._board.sweep()
+            fleet, of_device = self._core.fleet.devices, self._pages.of_device
             self._turns.take(
-                self._core.fleet.devices,
-                lambda name: self._show(self._pages.of_device(name, misfits.get(name), now, unix_s), now),
+                fleet,
+                lambda name: self._show(of_device(name, misfits.get(name), now, unix_s), now),
                 DEVICES_A_LOOK,
             )
 
@@ -165,20 +168,22 @@ class Watch:
         topic = self._topics.topic(MONITOR_EVENTS)
         self._stream.pour(lambda event: self._board.tell(topic, event), EVENTS_A_LOOK)
 
-    def _urgent(self, now: float, unix_s: float) -> Iterator[Page]:
-        """All documents but those of devices, which take turns."""
-        yield self._pages.of_federation(self._dropped(), now)
-        if (page := self._pages.of_run(self.waits, unix_s)) is not None:
-            yield page
-        run, topic = self._core.run, self._pages.round_topic()
-        # With many participants it takes long to make, and is said rarely.
-        if run is not None and run.round is not None and topic is not None and self._board.ready(topic, now):
-            yield self._pages.of_round(topic, run, run.round, now, unix_s)
-        yield from self._pages.of_past()
+    def _say_federation(self, now: float, unix_s: float) -> bool:
+        """What everybody looks at first; whether there is room for more."""
+        pages = (self._pages.of_federation(self._dropped(), now), self._pages.of_run(self.waits, unix_s))
+        return all(self._show(page, now) for page in pages if page is not None)
+
+    def _say_standing(self, now: float, unix_s: float) -> None:
+        """Rounds, and what else can be large: who had to wait comes first."""
+        others = []
         if self._incidents.incidents:
-            yield self._pages.of_incidents(self._incidents)
+            others.append(self._pages.of_incidents(self._incidents))
         if self._stream.begun:
-            yield self._pages.of_events(self._stream.recent)
+            others.append(self._pages.of_events(self._stream.recent))
+        pages = self._pages.standing(now, unix_s, others)
+        first = [topic for topic in self._waiting if topic in pages]
+        ready = [topic for topic in dict.fromkeys((*first, *pages)) if self._board.ready(topic, now)]
+        self._waiting = [topic for topic in ready if not self._show(pages[topic](), now)]
 
     def _show(self, page: Page, now: float) -> bool:
         document = self._shown(page.document).model_copy(update={"renewed_every_s": page.renewed_every_s})

@@ -184,7 +184,13 @@ class Device(Process):
         self._downloads.fire(now)
         deadline = self.core.next_deadline()
         if deadline is not None and now >= deadline:
+            self._measure_vitals()
             self._tell(on.TimerFired())
+
+    def _measure_vitals(self) -> None:
+        """Count the bytes for the next heartbeat; of machines, nothing else is simulated."""
+        up, down = self._uploads.bytes_up, self._downloads.bytes_down
+        self._tell(on.VitalsMeasured(0, None, bytes_up=up, bytes_down=down))
 
     # -- from the broker -----------------------------------------------------------------------------
 
@@ -195,7 +201,10 @@ class Device(Process):
     def _on(self, happening: Happening) -> None:
         match happening:
             case Delivered(topic, payload, retained):
-                self._tell(*self._read(topic, payload, retained=retained))
+                told = self._read(topic, payload, retained=retained)
+                if any(isinstance(event, on.Fetched | Receipt) for event in told):
+                    self._measure_vitals()
+                self._tell(*told)
             case broker_events.Acknowledged(ticket):
                 self._tell(*self._uploads.acknowledged(ticket))
             case broker_events.Connected(connection):

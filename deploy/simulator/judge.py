@@ -4,8 +4,18 @@ from collections.abc import Iterable, Mapping
 
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.effects import Aggregate
-from aggregator.coordinator.phases import TRANSITIONS, Phase
-from aggregator.records import Invited, Record, RoundOpened, RunEnded, RunStarted, Transition, UpdateAccepted
+from aggregator.coordinator.phases import TRANSITIONS, Phase, RoundOutcome
+from aggregator.records import (
+    Course,
+    Invited,
+    Record,
+    RoundClosed,
+    RoundOpened,
+    RunEnded,
+    RunStarted,
+    Transition,
+    UpdateAccepted,
+)
 from broker.messages import Message, Presence, Receipt, ReceiptOutcome
 from deploy.simulator.fates import Fates, Key, ViolationError, look_at_spool, require
 from edge_agent.snapshot import Snapshot
@@ -44,6 +54,21 @@ class Judge:
                 self._rounds[record.run] = record.round
             elif isinstance(record, Transition) and "paused" not in (record.source, record.target):
                 require((record.source, record.target) in _TABLE, f"{record} is in no table")
+            elif isinstance(record, RoundClosed):
+                self._closes(record, records)
+
+    def _closes(self, closed: RoundClosed, records: tuple[Record, ...]) -> None:
+        """Look whether how every participant spent the round is told with its end."""
+        where = closed.run, closed.round
+        told = [r for r in records if isinstance(r, Course) and (r.run, r.round) == where]
+        cohort = {key.device for key in self._invited if key[:2] == where}
+        require(sorted(cohort) == [one.device for one in told], f"{closed} tells of {told}, not of {cohort}")
+        made_of = {} if closed.outcome == RoundOutcome.ABANDONED else self.fates.made_of(*where)
+        for one in told:
+            times = [at_s for _, at_s in one.steps]
+            require(times == sorted(times), f"{one} goes back in time")
+            reported = "reported" in dict(one.steps)
+            require(reported or Key(*where, one.device) not in made_of, f"{one} lacks an update that counts")
 
     def committed(self, records: tuple[Record, ...]) -> None:
         """Note what is in the ledger now."""

@@ -13,6 +13,7 @@ import pytest
 from aggregator.ledger import Ledger
 from aggregator.ledger_schema import MIGRATIONS, STATEMENTS, VERSION
 from aggregator.records import (
+    Course,
     Decided,
     Declined,
     Incident,
@@ -107,6 +108,7 @@ def test_a_round_number_is_never_used_again(ledger: Ledger) -> None:
         Reported("run", 2, "pi-1", {}),
         Declined("run", 2, "pi-1", DeclineReason.DISK),
         Invited("run", 2, "pi-1"),
+        Course("run", 2, "pi-1", (), 0),
         closed(2),
         RunEnded("other", "finished"),
         RunPrepared("other", THETA, PROGRAM, "e" * 64, 1000),
@@ -205,6 +207,19 @@ def test_what_each_device_did_is_told_once_a_device(ledger: Ledger) -> None:
     assert (two.device, two.refused, two.refused_reason) == ("pi-2", "rejected", "not-finite")
     assert (three.device, three.declined, three.digest) == ("pi-3", "disk", None)
     assert (stranger.device, stranger.refused_reason) == ("stranger", "not-in-cohort")
+
+
+def test_how_each_participant_spent_a_round_is_read_back_once_it_is_closed(ledger: Ledger) -> None:
+    ledger.commit([STARTED, OPENED, accepted()], b"")
+    assert [(row.steps, row.bytes_down) for row in ledger.participants("run", 1)] == [((), None)] * 2
+    steps = (("fetching", 0.5), ("training", 2.25), ("reported", 9.0))
+    course = [Course("run", 1, "pi-1", steps, 5000), Course("run", 1, "pi-2", (), 700)]
+    ledger.commit([*course, closed()], b"")
+    one, two = ledger.participants("run", 1)
+    assert (one.steps, one.bytes_down, one.size) == (steps, 5000, 4096)
+    assert (two.steps, two.bytes_down, two.size) == ((), 700, None)
+    (row,) = ledger.rounds("run")
+    assert (row.bytes_up, row.bytes_down) == (4096, 5700)
 
 
 def test_a_request_is_answered_with_its_first_reply(ledger: Ledger) -> None:
@@ -311,6 +326,36 @@ def test_an_older_ledger_is_brought_up_to_date_with_all_that_is_in_it(tmp_path: 
         assert [row.subject for row in ledger.incidents()] == [DAMAGED.subject]
     Ledger(new).close()
     assert shape(old) == shape(new)
+
+
+def older_version(path: Path, version: int) -> None:
+    """A ledger as the midge of that schema wrote it, with a round in it that was closed."""
+    with closing(sqlite3.connect(path)) as writer:
+        steps = "".join(MIGRATIONS[:version])
+        writer.executescript(f"BEGIN; {steps} PRAGMA user_version = {version}; COMMIT;")
+        writer.executescript("""
+            INSERT INTO runs (run, task, settings, seed, started_unix_s) VALUES ('run', 't', '{}', 7, 1);
+            INSERT INTO rounds VALUES ('run', 1, 2, 1, 100.0, 'completed', '', NULL, NULL, NULL, 112.5);
+            INSERT INTO participants VALUES ('run', 1, 'pi-1', 100.0), ('run', 1, 'pi-2', 100.0);
+            INSERT INTO updates
+                VALUES ('run', 1, 'pi-1', 'c', 4096, 60, '{"loss": [30.0, 60.0]}', '{}', 2.5, 109.0);
+        """)
+
+
+@pytest.mark.parametrize("version", range(1, VERSION), ids=str)
+def test_rounds_of_every_earlier_version_are_read_beside_new_ones(path: Path, version: int) -> None:
+    older_version(path, version)
+    with closing(Ledger(path)) as ledger:
+        again = RoundOpened("run", 2, ("pi-1",), 1, 1)
+        course = Course("run", 2, "pi-1", (("fetching", 0.5),), 5000)
+        ledger.commit([again, accepted(round_=2), course, closed(2)], b"")
+        assert [(row.bytes_up, row.bytes_down) for row in ledger.rounds("run")] == [(4096, 0), (4096, 5000)]
+        one, two = ledger.participants("run", 1)
+        assert (one.steps, one.bytes_down, one.size, one.seconds) == ((), None, 4096, 2.5)
+        assert one.metrics == {"loss": (30.0, 60.0)}
+        assert (two.steps, two.bytes_down, two.size, two.metrics) == ((), None, None, None)
+        (new,) = ledger.participants("run", 2)
+        assert (new.steps, new.bytes_down, new.size) == ((("fetching", 0.5),), 5000, 4096)
 
 
 def test_an_empty_file_of_version_0_becomes_a_ledger(path: Path) -> None:

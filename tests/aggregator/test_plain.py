@@ -128,3 +128,28 @@ def use(task: PlainTask) -> None:
     """What the worker asks of a task when it is built."""
     task.export("keras", 32)
     task.measure()
+
+
+def test_predictions_beside_the_metrics_are_counted_by_class(tmp_path: Path) -> None:
+    task = load(tmp_path, metrics="{'accuracy': (2, 4)}, ([0, 1, 2, 2], np.array([0, 2, 2, 1]))")
+    assert task.confusion() is None
+    assert task.measure() == {"accuracy": (2, 4)}
+    assert task.confusion() == [[1, 0, 0], [0, 0, 1], [0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "predictions",
+    ["None", "([0, 1], [0, 3])", "([0, 1], [0, -1])", "([0], [0, 1])", "([0.5], [0.5])", "([], [])", "'no'"],
+    ids=["nothing", "no such class", "below none", "uneven", "no index", "empty", "text"],
+)
+def test_what_is_no_prediction_is_left_out(tmp_path: Path, predictions: str) -> None:
+    task = load(tmp_path, metrics=f"{{'accuracy': (2, 4)}}, {predictions}")
+    assert task.measure() == {"accuracy": (2, 4)}
+    assert task.confusion() is None
+
+
+def test_without_classes_predictions_are_left_out(tmp_path: Path) -> None:
+    tail = "data_contract = {'shape': [4]}\n"
+    task = load(tmp_path, metrics="{'accuracy': (2, 4)}, ([0], [0])", tail=tail)
+    assert task.measure() == {"accuracy": (2, 4)}
+    assert task.confusion() is None

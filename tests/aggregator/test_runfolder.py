@@ -30,7 +30,7 @@ def row(number: int, outcome: str | None = "completed") -> RoundRow:
         participants=3,
         accepted=2,
         bytes_up=8192,
-        bytes_down=0,
+        bytes_down=12288,
         opened_unix_s=100.0,
         closed_unix_s=None if outcome is None else 112.5,
         outcome=outcome,
@@ -48,6 +48,7 @@ def test_history_has_means_of_closed_rounds(folder: RunFolder) -> None:
     assert first["metrics"] == {"accuracy": 0.9}
     assert first["federated"] == {}
     assert (first["participants"], first["accepted"], first["seconds"]) == (3, 2, 12.5)
+    assert (first["bytes_up"], first["bytes_down"]) == (8192, 12288)
 
 
 def test_the_manifest_names_settings_and_versions(folder: RunFolder) -> None:
@@ -117,6 +118,7 @@ def test_pruning_keeps_the_start_and_the_newest(folder: RunFolder) -> None:
         state_path(folder.theta(number)).write_bytes(b"")
         for suffix in (".keras", ".npz"):
             saved(folder, number, b"", suffix)
+        folder.confusion(number).write_bytes(b"")
     folder.prune(keep=2)
     kept = sorted(path.name for path in (folder.path / "theta").iterdir() if path.suffix == ".f32")
     assert kept == ["round-0000.f32", "round-0003.f32", "round-0004.f32"]
@@ -125,6 +127,8 @@ def test_pruning_keeps_the_start_and_the_newest(folder: RunFolder) -> None:
     for suffix in (".keras", ".npz"):
         assert folder.round_model(4).with_suffix(suffix).exists()
         assert not folder.round_model(2).with_suffix(suffix).exists()
+    assert folder.confusion(3).exists()
+    assert not folder.confusion(2).exists()
 
 
 def test_a_run_may_begin_from_an_earlier_run_or_a_file(folder: RunFolder, tmp_path: Path) -> None:

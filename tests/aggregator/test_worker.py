@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
@@ -153,6 +154,43 @@ def test_the_saved_model_loads_with_plain_keras(worker: Worker, task: Path, tmp_
     model = keras.models.load_model(tmp_path / "model.keras")
     assert model.predict(np.array([[3, 1]], np.float32), verbose=0).tolist() == [[5]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given.f32", "model.keras", "task.py"]
+
+
+# Three classes of one-hot inputs: theta says which is taken for which.
+CLASSES = """
+import keras
+import numpy as np
+
+data_contract = {"shape": [3], "classes": ["ant", "bee", "cat"]}
+
+def build_model():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+def test_data():
+    return np.eye(3, dtype="float32")[[0, 0, 1, 2]], np.array([0, 0, 1, 2])
+"""
+
+
+def test_where_there_are_classes_the_confusion_lies_beside_the_model(
+    worker: Worker, task: Path, tmp_path: Path
+) -> None:
+    from aggregator.keras.determinism import keras  # noqa: PLC0415  TensorFlow takes seconds
+
+    task.write_text(CLASSES)
+    theta = write_theta(tmp_path, np.array([9, 0, 0, 9, 0, 0, 0, 0, 9, 0, 0, 0], np.float32))
+    asked = {"verb": "evaluate", "task": task, "theta": theta, "model": tmp_path / "round-0007"}
+    answer = worker.ask(**asked)
+    assert answer["metrics"]["accuracy"] == [pytest.approx(3), 4]
+    beside = tmp_path / "round-0007.confusion.json"
+    counted = {"classes": ["ant", "bee", "cat"], "counts": [[2, 0, 0], [1, 0, 0], [0, 0, 1]]}
+    assert json.loads(beside.read_text()) == counted
+    assert len(keras.models.load_model(answer["model"]).weights) == 2, "the model knows nothing of it"
+    beside.unlink()
+    beside.mkdir()
+    (beside / "in the way").touch()
+    assert worker.ask(**asked) == answer, "a disk that does not take it is no reason to fail"
 
 
 def test_without_held_out_data_metrics_are_none(worker: Worker, task: Path, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ EXAMPLES: tuple[Message, ...] = (
         examples_per_s=120.0,
         memory_bytes=1 << 26,
         temperature_c=61.5,
+        battery=0.75,
     ),
     Offer(
         run="run-1",

@@ -50,7 +50,7 @@ def test_heartbeats_keep_the_federations_rhythm_and_tell_of_every_change_at_once
     assert world.core.next_deadline() == world.now + 5
     world.tell(federation(heartbeat_s=2))
     assert world.core.next_deadline() == world.now + 2
-    world.tell(events.VitalsMeasured(1000, 50.5))
+    world.tell(events.VitalsMeasured(1000, 50.5, 0.8, 30, 40))
     job = world.begin_training()
     assert [cast("Heartbeat", said).state for said in world.said(topics.HEARTBEAT)] == [AgentState.TRAINING]
     world.tell(events.TrainingProgressed(job, 0.25, 12.0))
@@ -66,6 +66,9 @@ def test_heartbeats_keep_the_federations_rhythm_and_tell_of_every_change_at_once
             examples_per_s=12.0,
             memory_bytes=1000,
             temperature_c=50.5,
+            battery=0.8,
+            bytes_up=30,
+            bytes_down=40,
         )
     ]
     world.tell(events.Disconnected())

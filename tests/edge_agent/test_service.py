@@ -204,6 +204,19 @@ def test_a_round_is_downloaded_trained_offered_uploaded_and_evaluated(
     assert names == {evaluated.theta.digest, evaluated.program.digest}
 
 
+def test_the_heartbeat_that_ends_a_transfer_has_all_its_bytes(
+    aggregator: Aggregator, start: Callable[[], Agent]
+) -> None:
+    asked = aggregator.announce("train")
+    start()
+    trains = alive(aggregator, AgentState.TRAINING)
+    assert trains.bytes_down == asked.theta.size + asked.program.size
+    offer = aggregator.hear(OFFER, Offer)
+    aggregator.collect(offer)
+    aggregator.answer(offer, ReceiptOutcome.ACCEPTED)
+    assert alive(aggregator, AgentState.IDLE).bytes_up == offer.update.size
+
+
 def test_heartbeats_go_on_while_training_and_a_dropped_round_kills_the_trainer(
     aggregator: Aggregator, start: Callable[[], Agent]
 ) -> None:

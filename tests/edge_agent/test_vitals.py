@@ -7,7 +7,7 @@ from edge_agent.events import VitalsMeasured
 from edge_agent.vitals import available_memory_bytes, battery, machine, measure, throttled, total_memory_bytes
 
 
-def test_the_memory_of_all_processes_and_the_hottest_zone_are_told(tmp_path: Path) -> None:
+def test_the_memory_of_all_processes_the_hottest_zone_and_the_battery_are_told(tmp_path: Path) -> None:
     for pid, pages in ((1, 10), (2, 5)):
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "statm").write_text(f"999 {pages} 3 1 0 8 0\n")
@@ -15,8 +15,9 @@ def test_the_memory_of_all_processes_and_the_hottest_zone_are_told(tmp_path: Pat
         folder = tmp_path / f"class/thermal/thermal_zone{zone}"
         folder.mkdir(parents=True)
         (folder / "temp").write_text(f"{milli}\n")
+    supply(tmp_path, "hat", type="Battery", status="Discharging", capacity=80)
     page = os.sysconf("SC_PAGE_SIZE")
-    assert measure((1, 2, 3), tmp_path, tmp_path) == VitalsMeasured(15 * page, 63.5)
+    assert measure((1, 2, 3), tmp_path, tmp_path) == VitalsMeasured(15 * page, 63.5, 0.8)
 
 
 @pytest.mark.parametrize("content", ["", "hot\n"])
@@ -78,3 +79,11 @@ def test_the_emptiest_battery_that_is_drawn_on_is_told(tmp_path: Path) -> None:
     supply(tmp_path, "hat", type="Battery", status="Discharging", capacity=40)
     supply(tmp_path, "silent", type="Battery", capacity=35)
     assert battery(tmp_path) == 0.35
+
+
+@pytest.mark.parametrize(("capacity", "told"), [(103, 1.0), (-1, 0.0)])
+def test_a_battery_that_says_more_than_can_be_is_full_or_empty(
+    tmp_path: Path, capacity: int, told: float
+) -> None:
+    supply(tmp_path, "hat", type="Battery", status="Discharging", capacity=capacity)
+    assert battery(tmp_path) == told

@@ -285,6 +285,14 @@ class Lab:
             query = "SELECT device, digest FROM updates WHERE run = ? AND round = ?"
             return dict(ledger.execute(query, (run, number)).fetchall())
 
+    def courses(self, run: str) -> dict[tuple[int, str], list[str]]:
+        """What each participant was seen to do, by round and device."""
+        with contextlib.closing(sqlite3.connect(self.folder / "aggregator" / "ledger.sqlite")) as ledger:
+            found = ledger.execute(
+                "SELECT round, device, steps FROM courses WHERE run = ?", (run,)
+            ).fetchall()
+        return {(number, device): [step[0] for step in json.loads(steps)] for number, device, steps in found}
+
     def retained(self, below: str) -> list[str]:
         """Topics below the root on which the broker retains something."""
         inbox: Inbox[SessionEvent] = Inbox(100_000)

@@ -16,10 +16,13 @@ def program() -> str:
     return "0.25"
 
 
-def evaluate(weights: list[NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
+Evaluated = tuple[dict[str, tuple[float, float]], tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+def evaluate(weights: list[NDArray[np.float32]]) -> Evaluated:
     chance = np.random.default_rng(99)
     y = np.repeat(np.arange(3), 50)
     centres = np.array([[2, 0, 0, 1], [0, 2, 0, -1], [0, 0, 2, 0]])
     x = centres[y] + chance.normal(0, 0.7, (150, 4))
     found = (x @ weights[0] + weights[1]).argmax(axis=1)
-    return {"accuracy": (float((found == y).sum()), float(len(y)))}
+    return {"accuracy": (float((found == y).sum()), float(len(y)))}, (y, found)

@@ -36,7 +36,7 @@ def test_a_run_completes_with_the_devices_that_fit_and_the_others_are_told_why_n
 
     assert lab.until_ended(run)["state"] == "finished"
     parts = [lab.until_round(run, number, "closed")["participants"] for number in (1, 2, 3)]
-    assert parts[0]["pi-3"] == {"status": "declined", "examples": 0, "validation": {}, "reason": "needs"}
+    assert (parts[0]["pi-3"]["status"], parts[0]["pi-3"]["reason"]) == ("declined", "needs")
     assert [sorted(part) for part in parts] == [["pi-1", "pi-3"], ["pi-1"], ["pi-1"]]
     assert {part["pi-1"]["status"] for part in parts} == {"accepted"}
     assert lab.documents["devices/pi-1"]["not_selected"] == ""

@@ -83,8 +83,9 @@ def test_a_run_is_told_to_home_assistant_prometheus_and_a_webhook_that_hangs(
 ) -> None:
     receiver.hold.clear()
     port = free_port()
-    outlets = {"metrics_listen": f"127.0.0.1:{port}", "webhook_url": receiver.url}
-    aggregator = lab.start_aggregator(TASK, home_assistant=True, **outlets)
+    aggregator = lab.start_aggregator(
+        TASK, home_assistant=True, metrics_listen=f"127.0.0.1:{port}", webhook_url=receiver.url
+    )
     lab.start_agents("pi-1", "pi-2")
     with Peer(mosquitto.settings("home"), "home", DISCOVERY.filter) as home:
         found = described(home, "aggregator", "pi-1", "pi-2")

@@ -176,12 +176,12 @@ class Anything(RuleBasedStateMachine):
     def heartbeat(self, device: str, life: int) -> None:
         self.tell(on.DeviceHeartbeat(device, heartbeat(device, life)))
 
-    @rule(device=devices, progress=st.floats(0, 1), uploads=st.booleans(), back=st.integers(0, 1))
-    def work_goes_on(self, device: str, progress: float, uploads: bool, back: int) -> None:  # noqa: FBT001
+    @rule(device=devices, progress=st.floats(0, 1), state=st.sampled_from(AgentState), back=st.integers(0, 1))
+    def work_goes_on(self, device: str, progress: float, state: AgentState, back: int) -> None:
         known = self.world.core.fleet.devices.get(device)
         if known is not None:
-            state = AgentState.UPLOADING if uploads else AgentState.TRAINING
-            beat = at_work(device, state, progress, max(1, self.number - back), bytes_up=int(4000 * progress))
+            counters = dict.fromkeys(("bytes_up", "bytes_down"), int(4000 * progress))
+            beat = at_work(device, state, progress, max(1, self.number - back), **counters)
             from_here = {"connection": known.presence.connection, "run": self.run}
             self.tell(on.DeviceHeartbeat(device, beat.model_copy(update=from_here)))
 

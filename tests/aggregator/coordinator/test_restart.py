@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from aggregator.coordinator import effects as do
@@ -57,6 +59,21 @@ def test_training_goes_on_with_the_same_round_and_the_time_that_was_left() -> No
     assert announce.expiry_s == 70.0
     assert announce.assignment is not None
     assert (announce.assignment.round, announce.assignment.cohort) == (1, ("a", "b"))
+
+
+def test_a_round_of_an_earlier_midge_which_kept_less_of_it_goes_on() -> None:
+    world = World()
+    world.begin_training("a", "b")
+    world.upload("a")
+    kept = json.loads(world.core.snapshot())
+    for part in kept["run"]["round"]["cohort"].values():
+        for field in ("training", "seconds", "bytes_down", "counted_down", "steps"):
+            del part[field]
+    del kept["run"]["round"]["open_s"]
+    world.core = Coordinator.restore(json.dumps(kept).encode(), HEARTBEAT_S, world.now)
+    world.tell(on.Connected())
+    world.upload("b")
+    assert world.phase() is Phase.AGGREGATING
 
 
 def test_what_was_accepted_stays_accepted() -> None:

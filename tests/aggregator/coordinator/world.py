@@ -103,6 +103,7 @@ def timeless(snapshot: bytes) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(snapshot)
     if content["run"] is not None:
         content["run"].pop("time_left_s")
+        (content["run"]["round"] or {}).pop("open_s", None)
     return content
 
 

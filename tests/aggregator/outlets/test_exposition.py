@@ -50,7 +50,7 @@ CLOSED = ROUND.model_copy(
 THETA = BlobRef(digest="0" * 64, size=1, chunk_bytes=4096)
 
 
-def device(name: str = "pi-1", **more: object) -> DeviceDocument:
+def device(name: str = "pi-1", /, **more: object) -> DeviceDocument:
     return DeviceDocument.model_validate({"device": name, "live": True, "state": "training", **more})
 
 
@@ -61,7 +61,13 @@ def figures() -> Figures:
         devices=3, live=2, states={"idle": 1, "lost": 1, "training": 1}, run="r1", phase="training"
     )
     summary = RoundSummary(round=1, outcome="completed", reported=3, participants=3, seconds=20.0)
-    full = {"temperature_c": 61.0, "battery": 0.5, "loss": 0.25, "reliability": 1.0, "heard_at_unix_s": 2.0}
+    full: dict[str, object] = {
+        "temperature_c": 61.0,
+        "battery": 0.5,
+        "loss": 0.25,
+        "reliability": 1.0,
+        "heard_at_unix_s": 2.0,
+    }
     for document in (
         federation.model_copy(update={"messages_dropped": 4}),
         RUN,

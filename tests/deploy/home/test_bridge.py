@@ -76,7 +76,7 @@ def test_the_bridge_brings_documents_and_descriptions_and_lets_nothing_back(tmp_
         assert ours.send(federation, b"document", retain=True).ok
         theirs = stack.enter_context(bridged(home, tmp_path))
         with Peer(theirs, "home", "homeassistant/#", f"{home.topics.root}/#") as peer:
-            found = {}
+            found: dict[str, bytes] = {}
             while len(found) < 2:
                 message = peer.until(Received)
                 found[message.topic] = message.payload
