@@ -141,7 +141,8 @@ def refusals() -> str:
 
 def notice() -> str:
     """What a webhook is told."""
-    return fields_table(Notice, "field")
+    # Its kinds stand above it, the document on a page of its own.
+    return re.sub(r"\[(\w+)\]\(#\w+\)", r"`\1`", fields_table(Notice, "field"))
 
 
 def aggregator_states() -> str:

@@ -31,8 +31,8 @@ class Notice(BaseModel):
     schema_version: int = Document.model_fields["schema_version"].default
     id: str = Field(description="the same each time that this notice is sent again")
     federation: str
-    kind: NoticeKind
-    severity: Severity
+    kind: NoticeKind = Field(description="why somebody is called")
+    severity: Severity = Field(description="`info`, `warning` or `error`")
     text: str = Field(description="one line for people")
     at_unix_s: float
     reason: str = ""

@@ -16,6 +16,7 @@ from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 from aggregator.outlets.notice import Notice
+from aggregator.settings import AggregatorSettings
 from host.errors import ConfigError
 from host.inbox import Inbox
 
@@ -39,10 +40,12 @@ class Target(NamedTuple):
     key: bytes | None = None
 
     @classmethod
-    def read(cls, url: str, token_file: Path | None, key_file: Path | None) -> "Target":
-        """Read what is secret; raises ConfigError."""
-        token, key = (None if file is None else _secret(file) for file in (token_file, key_file))
-        return cls(url, token, None if key is None else key.encode())
+    def of(cls, settings: AggregatorSettings) -> "Target":
+        """Of settings that have a `webhook_url`, with what is secret read; raises ConfigError."""
+        assert settings.webhook_url is not None
+        files = (settings.webhook_token_file, settings.webhook_key_file)
+        token, key = (None if file is None else _secret(file) for file in files)
+        return cls(settings.webhook_url, token, None if key is None else key.encode())
 
     def request(self, notice: Notice, version: str) -> urllib.request.Request:
         """The POST of a notice."""

@@ -4,11 +4,11 @@ import re
 import tomllib
 from typing import Any
 
-from broker.monitor import DeviceDocument, FederationDocument, RunDocument
-from broker.topics import MONITOR_DEVICE, MONITOR_FEDERATION, MONITOR_RUN, Topics
+from broker.monitor import DeviceDocument, Document, FederationDocument, RunDocument
+from broker.topics import MONITOR_DEVICE, MONITOR_FEDERATION, MONITOR_RUN, Branch, Topics
 from tests.docs.pages import ROOT, blocks
 
-DOCUMENTS = {
+DOCUMENTS: dict[Branch, type[Document]] = {
     MONITOR_FEDERATION: FederationDocument,
     MONITOR_RUN: RunDocument,
     MONITOR_DEVICE: DeviceDocument,
