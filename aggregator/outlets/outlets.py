@@ -56,8 +56,7 @@ class Outlets:
         if self._figures is not None:
             self._close_metrics = _serve(self._figures, settings, self._version)
         if settings.webhook_url is not None:
-            target = Target.read(settings.webhook_url, settings.webhook_token_file, settings.webhook_key_file)
-            self._webhook = Webhook(target, self._version)
+            self._webhook = Webhook(Target.of(settings), self._version)
 
     def close(self) -> None:
         """Have the last notices sent, shortly, and listen no more."""

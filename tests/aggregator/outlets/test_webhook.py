@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.check import check
 from aggregator.outlets.notice import Notice, NoticeKind
 from aggregator.outlets.webhook import QUEUED, Target, Webhook
+from aggregator.settings import AggregatorSettings
 from broker.happenings import Severity
+from broker.settings import BrokerSettings
 from host.errors import ConfigError
 from tests.aggregator.outlets.receiver import Receiver
 
@@ -21,6 +24,16 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
+
+
+def settings(url: str, folder: Path, token: str | None, key: str | None) -> AggregatorSettings:
+    return AggregatorSettings(
+        folder=folder,
+        broker=BrokerSettings(url="mqtt://127.0.0.1:1"),
+        webhook_url=url,
+        webhook_token_file=folder / token if token else None,
+        webhook_key_file=folder / key if key else None,
+    )
 
 
 def notice(text: str = "run r1 finished") -> Notice:
@@ -38,7 +51,7 @@ def notice(text: str = "run r1 finished") -> Notice:
 def test_a_notice_arrives_as_json_with_token_and_signature(receiver: Receiver, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("open-sesame\n")
     (tmp_path / "key").write_text("s3cret\n")
-    hook = Webhook(Target.read(receiver.url, tmp_path / "token", tmp_path / "key"), "0.1")
+    hook = Webhook(Target.of(settings(receiver.url, tmp_path, "token", "key")), "0.1")
     hook.send(notice())
     (call,) = receiver.until(1)
     hook.close()
@@ -153,6 +166,18 @@ def test_what_waits_when_it_is_stopped_is_tried_once(receiver: Receiver) -> None
 def test_a_file_that_holds_no_secret_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "key").write_text(content)
     with pytest.raises(ConfigError, match=r"key: "):
-        Target.read("http://127.0.0.1", None, tmp_path / "key")
+        Target.of(settings("http://127.0.0.1", tmp_path, None, "key"))
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        Target.read("http://127.0.0.1", tmp_path / "nowhere", None)
+        Target.of(settings("http://127.0.0.1", tmp_path, "nowhere", None))
+
+
+def test_a_check_says_whether_the_secrets_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key").write_text("s3cret")
+    check(settings("https://example.org/private", tmp_path, None, "key"))
+    assert "ok    webhook: notices go out with a signature" in capsys.readouterr().out
+    check(settings("https://example.org/private", tmp_path, "nowhere", None))
+    said = capsys.readouterr().out
+    assert f"WRONG webhook: {tmp_path}/nowhere: cannot be read" in said
+    assert "private" not in said
