@@ -28,7 +28,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo examples test fuzz fuzz-codec coverage chaos simulate simulate-long lint format docs arm-check deb flash-test
-.PHONY: clean mosquitto systemd sshd fat promtool
+.PHONY: clean mosquitto systemd sshd fat
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,7 +44,7 @@ examples: install ## figures and pictures of all examples, half an hour; MNIST=D
 	$(EXAMPLE) digits_missing --data $(MNIST) --seeds 5 --write
 	$(EXAMPLE) mnist_logistic --data $(MNIST) --seeds 5 --write
 
-test: install systemd sshd promtool lint ## style, types, imports, all tests on every core
+test: install systemd sshd lint ## style, types, imports, all tests on every core
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 fuzz: $(STAMP) ## 2,000 damaged training programs; options by ARGS="--count 200"
@@ -110,11 +110,14 @@ systemd:
 sshd:
 	@sh tests/deploy/sshd.sh build/sshd
 
+fat:
+	@sh deploy/bootstrap/fat.sh
+
+.PHONY: promtool
 promtool:
 	@sh deploy/bootstrap/promtool.sh
 
-fat:
-	@sh deploy/bootstrap/fat.sh
+test: promtool
 
 $(STAMP): pyproject.toml examples/xor_genetic/runtime/pyproject.toml
 	@sh deploy/bootstrap/python.sh $(PYTHON)

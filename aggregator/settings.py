@@ -74,12 +74,6 @@ class AggregatorSettings(BaseModel):
         description="devices seal updates and what tells of their data to our key; None: unless the broker "
         "is on the loopback interface. Where the broker is yours alone, false spares the devices the work",
     )
-    device_keys: dict[DeviceId, PublicKey] = Field(
-        default_factory=dict,
-        max_length=10_000,
-        description="by what key a device is known; one that is not named here, by the first that it used",
-    )
-    keep_rounds: int = Field(default=100, ge=1, description="rounds of a run whose theta and model are kept")
     home_assistant: bool = Field(
         default=False, description="describe federation and devices to Home Assistant, by MQTT discovery"
     )
@@ -116,6 +110,27 @@ class AggregatorSettings(BaseModel):
     webhook_plain: bool = Field(
         default=False, description="allow http:// to other machines: whoever is between reads all of it"
     )
+    device_keys: dict[DeviceId, PublicKey] = Field(
+        default_factory=dict,
+        max_length=10_000,
+        description="by what key a device is known; one that is not named here, by the first that it used",
+    )
+    keep_rounds: int = Field(default=100, ge=1, description="rounds of a run whose theta and model are kept")
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key that signs announcements."""
+        return self.folder / SIGNING_KEY
+
+    @property
+    def sealing_key(self) -> Path:
+        """The private key that opens what devices seal."""
+        return self.folder / SEALING_KEY
+
+    @property
+    def seals(self) -> bool:
+        """Whether devices are to seal what they send."""
+        return not _is_loopback(self.broker.endpoint.host) if self.sealed is None else self.sealed
 
     @field_validator("metrics_listen")
     @classmethod
@@ -148,21 +163,6 @@ class AggregatorSettings(BaseModel):
     def metrics_address(self) -> tuple[str, int]:
         """Where to serve metrics; raises ValueError where they are not to be served."""
         return _read_address(self.metrics_listen or "")
-
-    @property
-    def signing_key(self) -> Path:
-        """The private key that signs announcements."""
-        return self.folder / SIGNING_KEY
-
-    @property
-    def sealing_key(self) -> Path:
-        """The private key that opens what devices seal."""
-        return self.folder / SEALING_KEY
-
-    @property
-    def seals(self) -> bool:
-        """Whether devices are to seal what they send."""
-        return not _is_loopback(self.broker.endpoint.host) if self.sealed is None else self.sealed
 
 
 def _read_url(text: str) -> SplitResult:
