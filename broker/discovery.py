@@ -17,7 +17,7 @@ assert FEDERATION in RESERVED_IDS
 
 @dataclass(frozen=True)
 class Discovery:
-    """The topics that describe a federation and its devices, under a node of their own."""
+    """The topics that describe a federation and its devices."""
 
     topics: Topics
     prefix: str = PREFIX
@@ -30,16 +30,20 @@ class Discovery:
         return re.sub(r"[^A-Za-z0-9_-]", "_", self.topics.root)
 
     def topic(self, name: str) -> str:
-        """Where a device is described; `FEDERATION` is the federation."""
-        return f"{self.prefix}/device/{self.node}/{name}/config"
+        """Where a device is described; `FEDERATION` is the federation.
+
+        Home Assistant knows nodes between `device` and the name, by which a right could end at this
+        federation; but up to 2025.2 and longer it takes back no device that has one.
+        """
+        return f"{self.prefix}/device/{self.node}_{name}/config"
 
     @property
     def filter(self) -> str:
-        """All of them, and nothing of anybody else."""
-        return self.topic("+")
+        """All of them, and those of others: a level cannot be matched in part."""
+        return f"{self.prefix}/device/+/config"
 
     def name_of(self, topic: str) -> str | None:
         """What a topic describes; None when it is none of these."""
-        before, _, after = self.filter.partition("+")
+        before, _, after = self.topic("+").partition("+")
         name = topic.removeprefix(before).removesuffix(after)
         return name if self.topic(name) == topic and re.match(ID_PATTERN, name) else None

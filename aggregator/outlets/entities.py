@@ -5,6 +5,7 @@ Source: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payloa
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def federation_payload(
         for key, part in _FEDERATION.items()
     }
     if run is not None:
-        of_run = _RUN | {f"metric_{name}": _metric(name) for name in sorted(metrics)[:MAX_METRICS]}
+        of_run = _RUN | {_metric_key(name): _metric(name) for name in sorted(metrics)[:MAX_METRICS]}
         components |= {
             key: part | {"state_topic": topics.topic(MONITOR_RUN, run=run)} | there
             for key, part in of_run.items()
@@ -87,7 +88,6 @@ def _payload(
         "o": {"name": "midge", "sw_version": version},
         "cmps": {key: {**part, "unique_id": f"{unique}_{key}"} for key, part in components.items()},
         **(shared or {}),
-        "qos": 1,
     }
     return json.dumps(described, separators=(",", ":")).encode()
 
@@ -100,6 +100,11 @@ def _sensor(name: str, template: str, **more: object) -> Component:
 def _measured(name: str, template: str, unit: str | None = None, **more: object) -> Component:
     units = {} if unit is None else {"unit_of_measurement": unit}
     return _sensor(name, template, state_class="measurement", **units, **more)
+
+
+def _metric_key(name: str) -> str:
+    """Without spaces, at which Home Assistant splits it."""
+    return "metric_" + re.sub(r"\W", "_", name)
 
 
 def _metric(name: str) -> Component:

@@ -12,14 +12,13 @@ from broker.discovery import Discovery
 from broker.monitor import AggregatorDocument, DeviceDocument, Document, FederationDocument, RunDocument
 from broker.topics import Topics
 
-# The documented keys, as of Home Assistant 2024.11:
+# The documented keys, as the schemas of Home Assistant core 2024.11.3 have them:
 # https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 # https://www.home-assistant.io/integrations/sensor.mqtt/#configuration-variables
 # https://www.home-assistant.io/integrations/binary_sensor.mqtt/#configuration-variables
 AVAILABILITY = {"availability", "availability_mode", "availability_template", "availability_topic"}
 AVAILABILITY |= {"payload_available", "payload_not_available"}
 ENTITY = AVAILABILITY | {
-    "default_entity_id",
     "device_class",
     "enabled_by_default",
     "encoding",
@@ -160,10 +159,17 @@ def test_classes_units_and_categories_go_together() -> None:
         assert not (kind == "enum" and "state_class" in part)
 
 
+def test_no_key_has_a_space_at_which_home_assistant_would_split_it() -> None:
+    payload = json.loads(federation_payload(DISCOVERY, "0.1", 5.0, "r1", ["f1 score"]))
+    assert "metric_f1_score" in payload["cmps"]
+    for described in (payload, federation(), device()):
+        assert not [key for key in described["cmps"] if " " in key]
+
+
 def test_every_id_is_of_one_entity_and_every_topic_is_home_assistants() -> None:
     ids = [part["unique_id"] for _, part in entities()]
     assert len(ids) == len(set(ids))
-    assert DISCOVERY.topic("pi-1") == "homeassistant/device/hall_a_b_v1_lab/pi-1/config"
+    assert DISCOVERY.topic("pi-1") == "homeassistant/device/hall_a_b_v1_lab_pi-1/config"
     assert device()["dev"]["via_device"] in federation()["dev"]["identifiers"]
 
 
@@ -176,7 +182,7 @@ def test_the_templates_read_our_documents() -> None:
         "round": "3",
         "seconds_left": "12.5",
         "metric_accuracy": "0.75",
-        'metric_od"d': "0.5",
+        "metric_od_d": "0.5",
     }
     assert values(device()) == {
         "state": "training",
@@ -197,7 +203,7 @@ def test_what_is_not_known_is_unknown_to_home_assistant() -> None:
     }
     found = values(federation(), nothing) | values(device(), nothing)
     unknown = {key for key, value in found.items() if value == "None"}
-    metrics = {"metric_accuracy", 'metric_od"d'}
+    metrics = {"metric_accuracy", "metric_od_d"}
     assert unknown == {"run", "seconds_left", "temperature", "battery", "loss"} | metrics
     assert (found["online"], found["state"]) == ("OFF", "lost")
 

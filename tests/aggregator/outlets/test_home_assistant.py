@@ -123,7 +123,7 @@ def test_another_prefix_and_who_was_excluded_meanwhile_leave_nothing_behind(brok
     broker.start(Discovery(Topics("lab"), "elsewhere"))
     broker.see("pi-1")
     broker.pump()
-    assert [*broker.retained] == ["elsewhere/device/midge_v1_lab/pi-1/config"]
+    assert [*broker.retained] == ["elsewhere/device/midge_v1_lab_pi-1/config"]
 
 
 def test_what_an_earlier_process_described_stays_until_it_is_known_to_be_over(broker: Broker) -> None:

@@ -40,7 +40,6 @@ def recipe(home: Home) -> str:
         "/etc/mosquitto/midge-ca.crt": str(home.broker / "ca.crt"),
         "PASSWORD": PASSWORD,
         "midge/v1/default/": f"{home.topics.root}/",
-        "midge_v1_default": Discovery(home.topics).node,
     }.items():
         assert example in text
         text = text.replace(example, ours)
