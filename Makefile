@@ -126,6 +126,12 @@ sshd:
 fat:
 	@sh deploy/bootstrap/fat.sh
 
+.PHONY: promtool
+promtool:
+	@sh deploy/bootstrap/promtool.sh
+
+test: promtool
+
 $(STAMP): pyproject.toml examples/xor_genetic/runtime/pyproject.toml
 	@sh deploy/bootstrap/python.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)

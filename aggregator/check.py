@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aggregator.evaluator import MODULE
 from aggregator.ledger import Ledger, in_use
+from aggregator.outlets.webhook import Target
 from aggregator.requests import BuildRequest
 from aggregator.run_settings import read_run_settings
 from aggregator.settings import AggregatorSettings
@@ -21,6 +22,8 @@ BUILD_TIMEOUT_S = 300.0
 def check(settings: AggregatorSettings) -> ExitCode:
     """Print a line for each part; the first fault decides the exit status."""
     parts = {"folder": _folder, "signing key": _key, "sealing": _sealing, "broker": _broker}
+    if settings.webhook_url is not None:
+        parts["webhook"] = _webhook
     looks = {f"task {name}": _task for name in settings.tasks} | parts
     outcome = ExitCode.OK
     for name, look in looks.items():
@@ -65,6 +68,12 @@ def _sealing(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:
         ExitCode.OK,
         "not sealed: whoever reads the broker reads updates and metrics",
     )
+
+
+def _webhook(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:
+    target = Target.of(settings)
+    signed = "with a signature" if target.key is not None else "without a signature"
+    return ExitCode.OK, f"notices go out {signed}; nothing was sent"
 
 
 def _broker(settings: AggregatorSettings, _name: str) -> tuple[ExitCode, str]:

@@ -112,18 +112,24 @@ class Post:
         """Take what a device said of itself off the broker."""
         self._send(PRESENCE, b"", retain=True, device=device)
 
+    def ask_presence(self, device: str) -> None:
+        """Hear once more what the broker retains of a device, beside what is subscribed anyway."""
+        topic = self._topics.topic(PRESENCE, device=device)
+        self._session.subscribe([(topic, PRESENCE.qos)])
+        self._session.unsubscribe([topic])
+
     def to_operator(self, user: str, reply: bytes) -> None:
         """Answer an operator."""
         self._send(CONTROL_REPLY, reply, user=user)
 
-    def document(self, topic: str, payload: bytes, *, retain: bool = True) -> bool:
-        """Show a monitor document or event; False when it could not be sent now."""
+    def document(self, topic: str, payload: bytes, *, retain: bool = True, branch: str = DOCUMENTS) -> bool:
+        """Show a document or event, one of `branch`; False when it could not be sent now."""
         if len(self._documents) >= DOCUMENTS_IN_FLIGHT:
             return False
         ticket = self._session.publish(topic, payload, retain=retain)
         if ticket is None:
             return False
-        self._tickets[ticket] = DOCUMENTS
+        self._tickets[ticket] = branch
         self._documents.add(ticket)
         return True
 

@@ -23,6 +23,7 @@ from aggregator.letters import DeviceKeys, Letters
 from aggregator.narrate import Patience, facts, narrate
 from aggregator.opening import Opening
 from aggregator.operators import Operators, state_of
+from aggregator.outlets.outlets import Outlets
 from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
 from aggregator.records import Incident, UpdateRefused
@@ -48,7 +49,6 @@ from broker.messages import Receipt, ReceiptOutcome, Request, Verb
 from broker.sealing import SealingKey
 from broker.session import Session
 from broker.signing import Signer
-from broker.topics import PRESENCE
 from host.errors import NoRoomError, WireError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
@@ -96,11 +96,12 @@ class Service:
             rate_s=WATCH_RATE_S,
             discreet=settings.seals,
         )
-        self._ledger.listener = self._watch.note
+        self._outlets = Outlets(kept, self._session, self._post, self._watch, self._version)
+        self._ledger.listener = self._outlets.note
         self._patience = Patience(self._core.fleet.lost_after_s)
         device_keys = DeviceKeys(self._ledger, settings.device_keys)
         self._exclusions = Exclusions(
-            self._ledger, self._tell, self._clear_traces, self._ask_presence, device_keys.forget
+            self._ledger, self._tell, self._clear_traces, self._post.ask_presence, device_keys.forget
         )
         self._operators = Operators(
             settings,
@@ -139,6 +140,7 @@ class Service:
             self._deeds.carry_out([do.WriteHistory(summary.run)])
         self._loop.post(lambda: self._tell(on.Restored()))
         self._loop.post(self._exclusions.restored)
+        self._outlets.start()
         self._session.start()
         for summary in self._ledger.runs(1):
             self._inspection.look_at_old(summary.run, self._core.run, self._jobs)
@@ -150,6 +152,7 @@ class Service:
             self._session.stop(None if taken else farewell(self._topics, self._number, self._version))
             self._workshop.close()
             self._jobs.close()
+            self._outlets.close()
         return self._exit
 
     def inspect(self) -> None:
@@ -211,6 +214,7 @@ class Service:
             self._publisher.pump()
             self._post.pump()
             self._watch.look(now)
+            self._outlets.look(now)
             self._claim.renew(now)
             self._room.renew(now)
             if self._patience.tell(self._watch.waits, now) and self._core.run is not None:
@@ -230,6 +234,7 @@ class Service:
         now = time.monotonic()
         match event:
             case Received():
+                self._outlets.heard(event)
                 self._hearing.heard(event)
             case Acknowledged(ticket, ok, reason):
                 self._publisher.acknowledged(ticket, ok=ok, reason=reason)
@@ -263,6 +268,7 @@ class Service:
         self._tell(on.Connected())
         self._shelf.clear_dropped()
         self._watch.forget()
+        self._outlets.connected()
 
     def _yield_to(self, why: str) -> None:
         """Two aggregators would contradict each other: the younger session serves, we go without a word."""
@@ -282,12 +288,6 @@ class Service:
         """Nothing that is retained tells of an excluded device any more, and no upload of it goes on."""
         self._uploads.forget(device, time.monotonic())
         self._post.clear_presence(device)
-
-    def _ask_presence(self, device: str) -> None:
-        """Hear once more what the broker retains of a device, beside what is subscribed anyway."""
-        topic = self._topics.topic(PRESENCE, device=device)
-        self._session.subscribe([(topic, PRESENCE.qos)])
-        self._session.unsubscribe([topic])
 
     def _dropped(self) -> int:
         return self._hearing.unreadable + self._uploads.dropped + self._loop.dropped
@@ -360,7 +360,7 @@ class Service:
         receipt = Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome, reason=reason)
         self._post.to_device(effect.device, receipt)
         if outcome is ReceiptOutcome.LATE:
-            self._watch.note((UpdateRefused(offer.run, offer.round, effect.device, outcome),))
+            self._outlets.note((UpdateRefused(offer.run, offer.round, effect.device, outcome),))
 
     def _write_history(self, effect: do.WriteHistory) -> None:
         run = self._core.run

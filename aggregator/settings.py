@@ -1,14 +1,17 @@
 """The aggregator's settings file."""
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from aggregator.run_settings import read_run_settings
+from broker.discovery import PREFIX, STATUS, Discovery
 from broker.messages import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, SettingValue
 from broker.names import ID_PATTERN, DeviceId, PublicKey
-from broker.settings import BrokerSettings
+from broker.settings import PREFIX_PATTERN, BrokerSettings, is_loopback
 from host.errors import ConfigError
 from host.logs import ABOUT_FORMAT, LogFormat
 
@@ -72,6 +75,42 @@ class AggregatorSettings(BaseModel):
         description="devices seal updates and what tells of their data to our key; None: unless the broker "
         "is on the loopback interface. Where the broker is yours alone, false spares the devices the work",
     )
+    home_assistant: bool = Field(
+        default=False, description="describe federation and devices to Home Assistant, by MQTT discovery"
+    )
+    home_assistant_prefix: str = Field(
+        default=PREFIX, pattern=PREFIX_PATTERN, max_length=128, description="its discovery prefix"
+    )
+    home_assistant_status: str = Field(
+        default=STATUS,
+        pattern=PREFIX_PATTERN,
+        max_length=128,
+        description="its birth topic: once it says `online` there, all is described again",
+    )
+    metrics_listen: str | None = Field(
+        default=None,
+        description="serve Prometheus' /metrics there, such as 127.0.0.1:9109; None: nothing listens",
+    )
+    metrics_devices: int = Field(
+        default=200, ge=0, le=10_000, description="up to so many devices, each has series of its own"
+    )
+    webhook_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="tell it, by POST, of a run that ends or stands still, and who needs care",
+    )
+    webhook_token_file: Path | None = Field(
+        default=None, description="a bearer token to be sent with each notice"
+    )
+    webhook_key_file: Path | None = Field(
+        default=None, description="a key that signs each notice: HMAC-SHA256, in `X-Midge-Signature`"
+    )
+    webhook_lost_s: float = Field(
+        default=3600.0, gt=0, description="a device that is lost for so long needs care"
+    )
+    webhook_plain: bool = Field(
+        default=False, description="allow http:// to other machines: whoever is between reads all of it"
+    )
     device_keys: dict[DeviceId, PublicKey] = Field(
         default_factory=dict,
         max_length=10_000,
@@ -94,3 +133,59 @@ class AggregatorSettings(BaseModel):
     def seals(self) -> bool:
         """Whether devices are to seal what they send."""
         return not self.broker.endpoint.is_loopback if self.sealed is None else self.sealed
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _listenable(cls, listen: str | None) -> str | None:
+        if listen is not None:
+            _read_address(listen)
+        return listen
+
+    @model_validator(mode="after")
+    def _safe_webhook(self) -> "AggregatorSettings":
+        if self.webhook_url is None:
+            if self.webhook_token_file is not None or self.webhook_key_file is not None:
+                raise ValueError("webhook_url is missing, but there is a secret for it")
+            return self
+        url = _read_url(self.webhook_url)
+        if url.username is not None or url.password is not None:
+            raise ValueError("webhook_url holds a user or a password: use webhook_token_file")
+        if url.scheme == "http" and not (self.webhook_plain or is_loopback(url.hostname or "")):
+            raise ValueError("webhook_url is http:// to another machine: use https://, or set webhook_plain")
+        return self
+
+    @property
+    def discovery(self) -> Discovery | None:
+        """Where Home Assistant is told of the federation; None: nowhere."""
+        if not self.home_assistant:
+            return None
+        return Discovery(self.broker.topics, self.home_assistant_prefix, self.home_assistant_status)
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Where to serve metrics; raises ValueError where they are not to be served."""
+        return _read_address(self.metrics_listen or "")
+
+
+def _read_url(text: str) -> SplitResult:
+    """Take a URL apart; an error does not repeat it, for its path can be a secret."""
+    try:
+        url = urlsplit(text)
+        good = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("webhook_url: write https://HOST/PATH") from None
+    return url
+
+
+def _read_address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    try:
+        address = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 16:
+        raise ValueError("write an address and a port, such as 127.0.0.1:9109 or [::1]:9109")
+    return address, number

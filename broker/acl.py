@@ -3,17 +3,19 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from broker.discovery import Discovery
 from broker.names import ID_PATTERN, RESERVED_IDS
 from broker.topics import TREE, Branch, Role, Topics
 
 USER_NAME = "%u"
 
 
-def acl(topics: Topics, users: Mapping[str, Role]) -> str:
+def acl(topics: Topics, users: Mapping[str, Role], discovery: Discovery | None = None) -> str:
     """Write the list for `users` (user name to role): each may do what the tree says, and nothing else.
 
     Patterns bind every account. So that they give the other roles nothing, those are denied, topic by topic,
-    what the patterns would give to a device of their name. Raises ValueError for a user name that is no id,
+    what the patterns would give to a device of their name. With `discovery`, the federation is described to
+    Home Assistant. Raises ValueError for a user name that is no id,
     or a device's name that is reserved, and for an enrolment account, which has a listener of its own.
     """
     _check(users)
@@ -24,11 +26,12 @@ def acl(topics: Topics, users: Mapping[str, Role]) -> str:
     ]
     for user, role in sorted(users.items()):
         if role is not Role.DEVICE:
-            blocks.append("\n".join([f"user {user}", *_role_lines(topics, user, role)]))
+            lines = [*_role_lines(topics, user, role), *_described("topic", discovery, role)]
+            blocks.append("\n".join([f"user {user}", *lines]))
     return "\n\n".join(blocks) + "\n"
 
 
-def role_acl(topics: Topics, role: Role) -> str:
+def role_acl(topics: Topics, role: Role, discovery: Discovery | None = None) -> str:
     """Write the list for a listener where every account is of this role.
 
     Devices, operators and enrolment accounts have the names of what they may use.
@@ -40,6 +43,7 @@ def role_acl(topics: Topics, role: Role) -> str:
         for branch in TREE
         if (access := _access(branch, role))
     ]
+    lines += _described("pattern", discovery, role)
     return "\n".join(["# Generated from the topic tree. %u is the user name.", *lines]) + "\n"
 
 
@@ -66,6 +70,17 @@ def _role_lines(topics: Topics, user: str, role: Role) -> Iterator[str]:
             yield f"topic {access} {_filter(topics, branch, user, role)}"
         if _access(branch, Role.DEVICE) and ("{device}" in branch.pattern or not access):
             yield f"topic deny {topics.filter(branch, device=user)}"
+
+
+def _described(word: str, discovery: Discovery | None, role: Role) -> Iterator[str]:
+    """The rights beside the tree."""
+    if discovery is None:
+        return
+    if role is Role.AGGREGATOR:
+        yield f"{word} write {discovery.filter}"
+        yield f"{word} read {discovery.status}"
+    elif role is Role.MONITOR:
+        yield f"{word} read {discovery.filter}"
 
 
 def _filter(topics: Topics, branch: Branch, user: str, role: Role) -> str:

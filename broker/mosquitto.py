@@ -12,6 +12,7 @@ from typing import Self
 from broker.accounts import new_password, update_accounts
 from broker.acl import acl
 from broker.conf import LOOPBACK, Listener, conf
+from broker.discovery import Discovery
 from broker.settings import BrokerSettings
 from broker.topics import Role, Topics
 from host.errors import ChildError, ConfigError
@@ -50,10 +51,12 @@ class Mosquitto:
         *,
         port: int | None = None,
         persistence: bool = True,
+        discovery: Discovery | None = None,
     ) -> None:
         self._folder = folder.absolute()
         self._topics = topics
         self._users = dict(users)
+        self._discovery = discovery
         self._persistence = persistence
         self._log = self._folder / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -168,7 +171,7 @@ class Mosquitto:
         return self._folder / "passwords" / user
 
     def _write_accounts(self) -> None:
-        rules = acl(self._topics, self._users)
+        rules = acl(self._topics, self._users, self._discovery)
         passwords = {user: self._password(user) for user in sorted(self._users)}
         update_accounts(self._folder / "accounts", passwords)
         write_atomic(self._folder / "acl", rules.encode())

@@ -30,10 +30,7 @@ class Endpoint(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine is reached by it."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 class BrokerSettings(BaseModel):
@@ -130,6 +127,14 @@ class BrokerSettings(BaseModel):
                 f"broker password_file {self.password_file} is empty: write the password into it"
             )
         return password
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's for itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_endpoint(url: str) -> Endpoint:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.coordinator import fleet, liveness, phases
+from aggregator.outlets.notice import Notice
 from aggregator.post import MAX_BEAT_S, MIN_BEAT_S
 from aggregator.run_settings import RunSettings
 from aggregator.settings import AggregatorSettings, TaskSettings
@@ -209,6 +210,12 @@ def refusals() -> str:
     )
 
 
+def notice() -> str:
+    """What a webhook is told."""
+    # Its kinds stand above it, the document on a page of its own.
+    return re.sub(r"\[(\w+)\]\(#\w+\)", r"`\1`", fields_table(Notice, "field"))
+
+
 def aggregator_states() -> str:
     """The coordinator's phases."""
     return _diagram(phases.TRANSITIONS)
@@ -268,6 +275,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "aggregator": aggregator_states,
     "agent": agent_states,
     "refusals": refusals,
+    "notice": notice,
 }
 PARTS_OF: Mapping[str, Callable[[str], str]] = {
     "message": message,

@@ -9,6 +9,8 @@ from aggregator.coordinator.state import Model, Run
 from aggregator.records import Decided, RunPrepared, RunStarted, Transition
 from broker.messages import RejectReason
 
+BY_OPERATOR = "paused by an operator"
+
 
 def start(c: Context, event: on.StartRun) -> None:
     """One run at a time."""
@@ -37,7 +39,7 @@ def pause(c: Context, _: on.PauseRun) -> None:
     """Granted uploads still come in."""
     run = c.active_run()
     refuse_unless(run.paused is None, f"run {run.run} is paused already")
-    c.stop_clock(run, "paused by an operator")
+    c.stop_clock(run, BY_OPERATOR)
 
 
 def resume(c: Context, _: on.ResumeRun) -> None:

@@ -9,7 +9,7 @@ from aggregator.coordinator.state import Run
 from aggregator.ledger import Ledger
 from broker.monitor import FederationDocument, IncidentDocument, IncidentsDocument
 
-LOST = "lost"
+LOST, PAUSED = "lost", "paused"
 
 
 def federation(core: Coordinator, dropped: int, now: float) -> FederationDocument:
@@ -48,7 +48,7 @@ def phase_of(run: Run | None) -> str:
     """Where the coordinator is, or that it pauses there."""
     if run is None:
         return Phase.IDLE
-    return "paused" if run.paused is not None else run.phase
+    return PAUSED if run.paused is not None else run.phase
 
 
 def state_of(device: Device, *, alive: bool) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from broker.acl import acl as mosquitto_acl
+from broker.discovery import PREFIX, Discovery
 from broker.settings import BrokerSettings
 from broker.topics import Role, Topics
 from deploy.foreign.doctor import examine
@@ -73,17 +74,29 @@ def acl(
             show_default=False,
         ),
     ] = None,
+    home_assistant: Annotated[
+        bool,
+        typer.Option(
+            "--home-assistant", help="Also those of an aggregator that describes its devices there."
+        ),
+    ] = False,
+    discovery_prefix: Annotated[
+        str, typer.Option(help="Home Assistant's, for --home-assistant; its birth topic is status below.")
+    ] = PREFIX,
     as_json: AsJson = False,
 ) -> None:
     """Print the rights that each role needs, on any broker."""
     names = {"url": "mqtt://localhost", "federation": federation, "prefix": prefix}
     topics = load_settings(BrokerSettings, None, names, {}).topics
+    discovery = Discovery(topics, discovery_prefix, f"{discovery_prefix}/status") if home_assistant else None
     if mosquitto:
-        typer.echo(_mosquitto_acl(topics, _roles(accounts or [])), nl=False)
+        typer.echo(_mosquitto_acl(topics, _roles(accounts or []), discovery), nl=False)
     elif as_json:
-        typer.echo(json.dumps([right._asdict() for right in rights(topics)], indent=1))
+        typer.echo(json.dumps([right._asdict() for right in rights(topics, discovery)], indent=1))
     else:
-        Console(width=None if Console().is_terminal else 160).print(_rights_table(list(rights(topics))))
+        Console(width=None if Console().is_terminal else 160).print(
+            _rights_table(list(rights(topics, discovery)))
+        )
 
 
 def doctor(
@@ -147,9 +160,9 @@ def purge_command(
         typer.echo(f"not for these accounts to read, so not proved to be empty: {_listed(blind)}")
 
 
-def _mosquitto_acl(topics: Topics, roles: Mapping[str, Role]) -> str:
+def _mosquitto_acl(topics: Topics, roles: Mapping[str, Role], discovery: Discovery | None) -> str:
     try:
-        return mosquitto_acl(topics, roles)
+        return mosquitto_acl(topics, roles, discovery)
     except ValueError as error:
         raise ConfigError(f"--account: {error}") from None
 

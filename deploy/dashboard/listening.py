@@ -1,11 +1,11 @@
 """Where the page is served, and what is safe there."""
 
-import ipaddress
 import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.settings import is_loopback
 from host.errors import ConfigError
 
 DEFAULT = "127.0.0.1:8600"
@@ -25,12 +25,7 @@ class Listening:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def url(self, port: int) -> str:
         """What to type into a browser on this machine."""

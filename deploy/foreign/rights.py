@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from broker.discovery import Discovery
 from broker.topics import TREE, Branch, Role, Topics
 
 # Roles that speak and hear under a name of their own, and the level of a topic that holds it.
@@ -20,7 +21,7 @@ class Right(NamedTuple):
     retained: bool
 
 
-def rights(topics: Topics) -> Iterator[Right]:
+def rights(topics: Topics, discovery: Discovery | None = None) -> Iterator[Right]:
     """Every right that a role needs; `<device>`, `<user>` and `<token>` stand for the account's own name."""
     for role in Role:
         for branch in TREE:
@@ -28,6 +29,11 @@ def rights(topics: Topics) -> Iterator[Right]:
             if reads or writes:
                 own = {level: f"<{level}>" for level in (OWN_LEVEL.get(role),) if level}
                 yield Right(role, topics.filter(branch, **own), reads, writes, branch.qos, branch.retained)
+        if discovery is not None and role is Role.AGGREGATOR:
+            yield Right(role, discovery.filter, reads=False, writes=True, qos=1, retained=True)
+            yield Right(role, discovery.status, reads=True, writes=False, qos=1, retained=False)
+        elif discovery is not None and role is Role.MONITOR:
+            yield Right(role, discovery.filter, reads=True, writes=False, qos=1, retained=True)
 
 
 def may_write(role: Role, branch: Branch, *, own: bool) -> bool:

@@ -9,6 +9,7 @@ from aggregator.settings import SIGNING_KEY, AggregatorSettings, TaskSettings
 from broker.accounts import new_password, update_accounts, users
 from broker.acl import acl, role_acl
 from broker.conf import Listener, conf
+from broker.discovery import Discovery
 from broker.signing import Signer
 from broker.topics import Role
 from deploy.command.options import OperatorSettings
@@ -73,12 +74,19 @@ def broker_conf(home: Home, folder: Path, state: Path) -> str:
 
 def broker_texts(home: Home, folder: Path, state: Path) -> dict[str, str]:
     """The broker's generated files by name, as this version writes them."""
+    discovery = _discovery(home)
     return {
         "mosquitto.conf": broker_conf(home, folder, state),
-        "acl": acl(home.topics, {role.value: role for role in LOCAL_ROLES}),
+        "acl": acl(home.topics, {role.value: role for role in LOCAL_ROLES}, discovery),
         "enrolment.acl": role_acl(home.topics, Role.ENROLMENT),
-        "viewers.acl": role_acl(home.topics, Role.MONITOR),
+        "viewers.acl": role_acl(home.topics, Role.MONITOR, discovery),
     }
+
+
+def _discovery(home: Home) -> Discovery | None:
+    """What the home's aggregator tells Home Assistant of, by its settings; raises ConfigError."""
+    path = home.of(Role.AGGREGATOR) / "aggregator.toml"
+    return load_settings(AggregatorSettings, path, {}, {}).discovery if path.exists() else None
 
 
 def outdated(home: Home) -> list[Path]:

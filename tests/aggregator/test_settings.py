@@ -129,3 +129,46 @@ def test_updates_are_sealed_on_a_broker_elsewhere_unless_the_settings_say_otherw
 ) -> None:
     overrides = {"broker.url": url} | ({} if said is None else {"sealed": said})
     assert str(load(tmp_path, GOOD, **overrides).seals).lower() == seals
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('metrics_listen = "9109"', "metrics_listen: write an address and a port, such as 127.0.0.1:9109"),
+        ('metrics_listen = "localhost:9109"', "metrics_listen: write an address and a port"),
+        ('metrics_listen = "127.0.0.1:66000"', "metrics_listen: write an address and a port"),
+        ('webhook_url = "ftp://example/secret"', "webhook_url: write https://HOST/PATH"),
+        ('webhook_url = "https://"', "webhook_url: write https://HOST/PATH"),
+        ('webhook_url = "https://me:secret@example"', "webhook_url holds a user or a password"),
+        ('webhook_url = "http://example/secret"', "webhook_url is http:// to another machine"),
+        ('webhook_url = "http://[::1"', "webhook_url: write https://HOST/PATH"),
+        ('webhook_url = "https://example:x/secret"', "webhook_url: write https://HOST/PATH"),
+        ('webhook_token_file = "token"', "webhook_url is missing, but there is a secret for it"),
+        ('home_assistant_prefix = "a/#"', "home_assistant_prefix: string should match"),
+    ],
+)
+def test_where_to_tell_what_is_checked_and_no_secret_is_repeated(
+    tmp_path: Path, line: str, fault: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"{line}\n{GOOD}")
+    assert fault in str(caught.value)
+    assert "secret@" not in str(caught.value)
+    assert "/secret" not in str(caught.value)
+
+
+def test_nothing_leaves_for_other_systems_unless_it_is_set(tmp_path: Path) -> None:
+    settings = load(tmp_path, GOOD)
+    assert (settings.discovery, settings.metrics_listen, settings.webhook_url) == (None, None, None)
+
+
+def test_a_webhook_may_be_plain_on_this_machine_or_where_that_is_allowed(tmp_path: Path) -> None:
+    for url in ("http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]/x", "https://example/x"):
+        assert load(tmp_path, f'webhook_url = "{url}"\n{GOOD}').webhook_url == url
+    allowed = load(tmp_path, f'webhook_plain = true\nwebhook_url = "http://example/x"\n{GOOD}')
+    assert allowed.webhook_url == "http://example/x"
+
+
+def test_metrics_can_be_served_on_either_internet_protocol(tmp_path: Path) -> None:
+    for listen, address in {"127.0.0.1:9109": ("127.0.0.1", 9109), "[::1]:0": ("::1", 0)}.items():
+        assert load(tmp_path, f'metrics_listen = "{listen}"\n{GOOD}').metrics_address == address

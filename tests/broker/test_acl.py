@@ -1,8 +1,10 @@
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from broker.acl import acl, role_acl
+from broker.discovery import FEDERATION, Discovery
 from broker.mosquitto import Mosquitto
 from broker.topics import CONTROL_REQUEST, INBOX, MONITOR_AGGREGATOR, OFFER, RENEW, TREE, Branch, Role, Topics
 from tests.broker.peer import Peer, topics_of
@@ -149,3 +151,59 @@ def test_a_list_of_viewers_lets_nobody_write(topics: Topics) -> None:
     lines = role_acl(topics, Role.MONITOR).splitlines()[1:]
     assert "pattern read midge/v1/lab/monitor/aggregator" in lines
     assert {line.split()[1] for line in lines} == {"read"}
+
+
+def test_where_home_assistant_is_told_the_aggregator_describes_devices_and_writes_nothing_else(
+    tmp_path: Path, topics: Topics
+) -> None:
+    own = Discovery(topics)
+    aggregators = {own.topic(FEDERATION), own.topic("pi-1")}
+    foreign = {
+        "homeassistant/light/x/config",
+        "homeassistant/device/a/b/config",
+        "homeassistant/x",
+        own.status,
+    }
+    told = set()
+    with Mosquitto(tmp_path / "mosquitto", topics, USERS, discovery=own) as broker, ExitStack() as stack:
+        peers = {
+            user: stack.enter_context(Peer(broker.settings(user), user, "homeassistant/#")) for user in USERS
+        }
+        for user, peer in peers.items():
+            for topic in aggregators | foreign:
+                allowed = user == "aggregator" and topic in aggregators
+                assert peer.send(topic, b"x").ok == allowed, (user, topic)
+        for user, peer in peers.items():
+            peers["aggregator"].send(own.topic("last"), b"last")
+            if user == "monitor":
+                told = topics_of(peer.receive_until(b"last"))
+    assert told == aggregators
+
+
+def test_no_account_but_those_two_gets_a_right_more_for_home_assistant(topics: Topics) -> None:
+    own = Discovery(topics, "ha", "ha/status")
+    before, after = (acl(topics, USERS, discovery).splitlines() for discovery in (None, own))
+    assert [line for line in after if line not in before] == [
+        "topic write ha/device/+/config",
+        "topic read ha/status",
+        "topic read ha/device/+/config",
+    ]
+    viewers = role_acl(topics, Role.MONITOR, own).splitlines()
+    assert set(viewers) - set(role_acl(topics, Role.MONITOR).splitlines()) == {
+        "pattern read ha/device/+/config"
+    }
+    for role in (Role.DEVICE, Role.ENROLMENT, Role.REGISTRAR, Role.OPERATOR):
+        assert role_acl(topics, role, own) == role_acl(topics, role)
+
+
+def test_a_description_is_named_by_its_topic_alone(topics: Topics) -> None:
+    own = Discovery(topics)
+    assert own.name_of(own.topic("pi-1")) == "pi-1"
+    for topic in (
+        own.topic("Pi"),
+        own.topic("a/b"),
+        Discovery(Topics("other")).topic("pi-1"),
+        own.status,
+        "",
+    ):
+        assert own.name_of(topic) is None

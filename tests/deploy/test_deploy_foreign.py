@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from broker import topics as tree
 from broker.acl import acl
+from broker.discovery import Discovery
 from broker.mosquitto import Mosquitto
 from broker.topics import TREE, Role, Topics
 from deploy.command.app import app
@@ -67,6 +68,21 @@ def test_an_account_that_the_list_cannot_have_is_told(account: str, why: str) ->
     outcome = RUNNER.invoke(app, ["acl", "--mosquitto", "--account", account])
     assert isinstance(outcome.exception, ConfigError)
     assert why in str(outcome.exception)
+
+
+def test_acl_prints_home_assistants_rights_when_it_is_asked_for(topics: Topics) -> None:
+    own = Discovery(topics, "ha", "ha/status")
+    options = ["acl", "--federation", "lab", "--home-assistant", "--discovery-prefix", "ha"]
+    listed = json.loads(RUNNER.invoke(app, [*options, "--json"]).stdout)
+    assert [tuple(right.values()) for right in listed] == [tuple(right) for right in rights(topics, own)]
+    more = [right for right in listed if not right["topic"].startswith(topics.root)]
+    assert [(right["role"], right["topic"], right["reads"], right["writes"]) for right in more] == [
+        ("aggregator", own.filter, False, True),
+        ("aggregator", own.status, True, False),
+        ("monitor", own.filter, True, False),
+    ]
+    told = RUNNER.invoke(app, [*options, "--mosquitto", "--account", "boss=aggregator"]).stdout
+    assert told == acl(topics, {"boss": Role.AGGREGATOR}, own)
 
 
 def test_acl_names_the_roles_when_one_is_unknown() -> None:

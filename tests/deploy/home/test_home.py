@@ -170,3 +170,27 @@ def test_a_home_without_its_root_key_is_whole(other: Home) -> None:
     (other.broker / "broker.crt").unlink()
     (other.broker / "broker.key").unlink()
     assert complete(other) == [other.broker / "broker.key", other.broker / "broker.crt"]
+
+
+def test_home_assistants_rights_are_given_where_the_aggregator_is_to_describe_devices(tmp_path: Path) -> None:
+    home = make(tmp_path / "home", name="lab")
+    right = "homeassistant/device/+/config"
+    assert right not in (home.broker / "acl").read_text()
+    settings = home.root / "aggregator/aggregator.toml"
+    settings.write_text(settings.read_text().replace("#home_assistant = false", "home_assistant = true"))
+    assert outdated(home) == [home.broker / "acl", home.broker / "viewers.acl"]
+    for path in outdated(home):
+        path.unlink()
+    complete(home)
+    assert f"\ntopic write {right}\n" in (home.broker / "acl").read_text()
+    assert f"\npattern read {right}\n" in (home.broker / "viewers.acl").read_text()
+    assert "homeassistant" not in (home.broker / "enrolment.acl").read_text()
+
+
+def test_a_fault_in_the_aggregators_settings_is_told_before_any_right_is_given(other: Home) -> None:
+    settings = other.root / "aggregator/aggregator.toml"
+    text = settings.read_text()
+    settings.write_text("home_assistant = 7\n")
+    with pytest.raises(ConfigError, match="home_assistant: input should be a valid boolean"):
+        broker_texts(other, Path("/etc/midge/broker"), Path("/var/lib/midge-broker"))
+    settings.write_text(text)
