@@ -15,6 +15,15 @@ from broker.names import DeviceId, Finite, MetricName, RoundNumber, RunId
 MAX_DOCUMENT_BYTES = 1_000_000
 # A larger document of a round leaves out of its participants what is as it is by default.
 MAX_PLAIN_BYTES = 16_000
+# One that is larger still leaves out more, set by set, until it is not.
+MAX_ROUND_BYTES = 64_000
+_MEASURES = {"training", "validation", "evaluation"}
+_LEFT_OUT: tuple[set[str], ...] = (
+    set(),
+    {"steps"},
+    {"steps", "validation", "seconds", "bytes_up", "bytes_down"},
+    {"steps", "seconds", "bytes_up", "bytes_down", *_MEASURES},
+)
 SCHEMA_VERSION = 1
 MAX_HISTORY_ROUNDS = 200
 MAX_CONFUSION_CLASSES = 100
@@ -183,21 +192,27 @@ class RoundDocument(Document):
     bytes_down: int = Field(default=0, description="blob bytes that participants fetched")
 
     def payload(self) -> bytes:
-        """JSON; of a large round without what says nothing of its participants, or without their details."""
-        whole = super().payload()
-        if len(whole) <= MAX_PLAIN_BYTES:
-            return whole
-        brief = self._brief(set())
-        details = {"training", "validation", "evaluation", "steps"}
-        return brief if len(brief) <= MAX_DOCUMENT_BYTES else self._brief(details)
+        """JSON; of a large round with fewer details of its participants, and metrics of six digits."""
+        payload = super().payload()
+        if len(payload) <= MAX_PLAIN_BYTES:
+            return payload
+        for left_out in _LEFT_OUT:
+            payload = self._brief(left_out)
+            if len(payload) <= MAX_ROUND_BYTES:
+                break
+        return payload
 
     def _brief(self, left_out: set[str]) -> bytes:
-        parts = {
-            name: part.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
-            for name, part in self.participants.items()
-        }
+        parts = {name: _shortened(part, left_out) for name, part in self.participants.items()}
         content = self.model_dump(mode="json", exclude={"participants"})
         return json.dumps(content | {"participants": parts}, separators=(",", ":")).encode()
+
+
+def _shortened(part: ParticipantDocument, left_out: set[str]) -> dict[str, object]:
+    content = part.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+    for name in _MEASURES & content.keys():
+        content[name] = {metric: float(f"{value:.6g}") for metric, value in content[name].items()}
+    return content
 
 
 class DeviceDocument(Document):

@@ -14,7 +14,14 @@ from aggregator.watch.confusion import confusion_path
 from aggregator.watch.pages import RECENT_EVERY_S
 from aggregator.watch.rounds import DETAILED_PARTICIPANTS
 from aggregator.watch.runs import history, seconds_left
-from broker.monitor import MAX_DOCUMENT_BYTES, MAX_HISTORY_ROUNDS, RoundDocument
+from broker.monitor import (
+    MAX_DOCUMENT_BYTES,
+    MAX_HISTORY_ROUNDS,
+    MAX_ROUND_BYTES,
+    ParticipantDocument,
+    RoundDocument,
+    StepDocument,
+)
 from tests.aggregator.coordinator.world import RUN, World, theta
 from tests.aggregator.watch.screen import ROUND_TOPIC, RUN_TOPIC, Screen
 
@@ -226,6 +233,49 @@ def test_the_document_of_a_huge_round_can_be_sent() -> None:
     shown = screen.shown[ROUND_TOPIC]
     assert (len(shown["participants"]), shown["reported"]) == (MAX_COHORT, MAX_COHORT)
     assert len(json.dumps(shown, separators=(",", ":"))) < MAX_DOCUMENT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("participants", "told"),
+    [
+        (
+            100,
+            {"status", "training", "validation", "evaluation", "seconds", "bytes_up", "bytes_down", "steps"},
+        ),
+        (250, {"status", "training", "validation", "evaluation", "seconds", "bytes_up", "bytes_down"}),
+        (500, {"status", "training", "evaluation"}),
+        (1000, {"status"}),
+    ],
+    ids=str,
+)
+def test_the_larger_a_round_the_less_its_document_details_each_part(
+    participants: int, told: set[str]
+) -> None:
+    part = ParticipantDocument(
+        status="accepted",
+        training={"loss": 1 / 3},
+        validation={"loss": 2 / 3},
+        evaluation={"loss": 1 / 7},
+        seconds=12.5,
+        bytes_up=4100,
+        bytes_down=9000,
+        steps=tuple(StepDocument(state=state, at_s=1.25) for state in ("fetching", "training", "uploading")),
+    )
+    names = [f"pi-{number:04}" for number in range(participants)]
+    document = RoundDocument(
+        run=RUN,
+        round=1,
+        phase="closed",
+        target=participants,
+        quorum=1,
+        reported=participants,
+        participants=dict.fromkeys(names, part),
+    )
+    payload = document.payload()
+    shown = json.loads(payload)["participants"]["pi-0000"]
+    assert len(payload) <= MAX_ROUND_BYTES
+    assert set(shown) == told
+    assert shown.get("evaluation", {"loss": 0.142857}) == {"loss": 0.142857}
 
 
 def test_the_newest_events_are_kept_for_who_comes_late_and_rarely_said_again() -> None:
