@@ -246,7 +246,7 @@ def test_the_document_of_a_huge_round_can_be_sent() -> None:
         (500, {"status", "training", "evaluation"}),
         (1000, {"status"}),
     ],
-    ids=str,
+    ids=["some", "many", "hundreds", "a thousand"],
 )
 def test_the_larger_a_round_the_less_its_document_details_each_part(
     participants: int, told: set[str]
