@@ -13,8 +13,9 @@ from aggregator.coordinator.phases import Decision
 from aggregator.records import Decided, Declined, Incident, IncidentKind, RoundClosed, Transition
 from broker.messages import DeclineReason
 from deploy.report.facts import Course
-from deploy.report.gantt import Bar, bars
+from deploy.report.gantt import bars
 from deploy.report.making import make_report
+from deploy.viewing.steps import Stretch
 from tests.deploy.report.history import THETA, Writer, devices_of, trained
 
 ROOT = Path(__file__).parents[3]
@@ -253,10 +254,10 @@ def test_many_rounds_of_many_devices_make_no_larger_a_page(tmp_path: Path) -> No
 def test_a_course_is_waiting_once_its_update_counts() -> None:
     course = Course("pi-1", (("training", 1.0), ("reported", 3.0), ("evaluating", 5.0), ("idle", 6.0)))
     assert list(bars(course, 7.0)) == [
-        Bar("training", 1.0, 2.0),
-        Bar("waiting", 3.0, 2.0),
-        Bar("evaluating", 5.0, 1.0),
-        Bar("waiting", 6.0, 1.0),
+        Stretch("training", 1.0, 2.0),
+        Stretch("waiting", 3.0, 2.0),
+        Stretch("evaluating", 5.0, 1.0),
+        Stretch("waiting", 6.0, 1.0),
     ]
     assert list(bars(Course("pi-2", ()), 7.0)) == []
 
