@@ -47,7 +47,8 @@ class Guard:
             return
         answer = await self._answer(scope, receive)
         if answer is None:
-            await self._app(scope, receive, _with_headers(send))
+            hear = self._while_admitted(scope, receive) if scope["type"] == "websocket" else receive
+            await self._app(scope, hear, _with_headers(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -66,6 +67,17 @@ class Guard:
         if scope["path"] == LOGOUT and scope.get("method") == "POST":
             return _logged_out()
         return None if is_in else RedirectResponse(LOGIN, 303)
+
+    def _while_admitted(self, scope: Scope, receive: Receive) -> Receive:
+        """End a page that stays open when its login does: browsers say something every half a minute."""
+
+        async def hear() -> Message:
+            message = await receive()
+            if self._door is None or self._door.admits(_cookie(Headers(scope=scope))):
+                return message
+            return {"type": "websocket.disconnect", "code": 1008}
+
+        return hear
 
     def _is_of_here(self, headers: Headers) -> bool:
         """Whether no other site sends it: cookies know no ports, and any name can mean this machine."""

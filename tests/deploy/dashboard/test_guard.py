@@ -140,6 +140,26 @@ def test_without_a_login_a_name_that_was_made_to_mean_this_machine_is_refused(ho
     assert ask(None, host="[::1]:8600")[0] == 200
 
 
+def test_a_page_that_stays_open_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    async def socket(_scope: Scope, receive: Receive, _send: Send) -> None:
+        while not heard or heard[-1] != "websocket.disconnect":
+            heard.append((await receive())["type"])
+            if len(heard) == 2:
+                monkeypatch.setattr("deploy.dashboard.door.SESSION_S", -1.0)
+
+    async def receive() -> Message:
+        return {"type": "websocket.receive", "text": "3"}
+
+    async def send(_message: Message) -> None:
+        raise AssertionError
+
+    headers = [(b"host", b"127.0.0.1:8600"), (b"cookie", f"{COOKIE}={DOOR.ticket()}".encode())]
+    asyncio.run(Guard(socket, DOOR)({"type": "websocket", "path": "/", "headers": headers}, receive, send))
+    assert heard == ["websocket.receive", "websocket.receive", "websocket.disconnect"]
+
+
 def test_logging_out_takes_the_cookie_away() -> None:
     status, headers = ask(DOOR, "/logout", "POST", cookie=f"{COOKIE}={DOOR.ticket()}")
     assert (status, headers["location"]) == (303, "/login")
