@@ -11,7 +11,7 @@ from typing import Any
 from broker.monitor import Means, ParticipantDocument, RoundDocument, RoundSummary
 from deploy.viewing.devices import LOSS
 from deploy.viewing.prose import number
-from deploy.viewing.words import size, whole
+from deploy.viewing.words import UNITS, size, whole
 
 MAX_CURVES = 6
 TABLE_ROUNDS = 20
@@ -154,10 +154,10 @@ def options(figure: Figure) -> Options:
     }
 
 
-# The units of deploy/viewing/words.py, in the browser.
+# As `size` does it, in the browser.
 _SIZES_SCRIPT = (
-    "value => { const units = ['B', 'kB', 'MB', 'GB', 'TB']; let unit = 0; "
-    "while (value >= 1000 && unit < 4) { value /= 1000; unit += 1; } "
+    f"value => {{ const units = {[*UNITS]}; let unit = 0; "
+    "while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit += 1; } "
     "return `${+value.toPrecision(3)} ${units[unit]}`; }"
 )
 
