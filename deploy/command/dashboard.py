@@ -10,11 +10,10 @@ import typer
 
 from broker.topics import Role
 from deploy.command.options import OperatorSettings, watching
+from deploy.dashboard.listening import DEFAULT, read_listening
 from deploy.local.processes import end_as_by_ctrl_c
 from host.errors import ConfigError
 from host.logs import configure_logging
-
-LISTEN = "127.0.0.1:8600"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 def dashboard(
     operator: OperatorSettings,
     *,
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to serve the page.")] = LISTEN,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to serve the page.")] = DEFAULT,
     certificate: Annotated[
         Path | None, typer.Option(help="Certificate chain for TLS, as PEM.", show_default=False)
     ] = None,
@@ -58,7 +57,6 @@ def dashboard(
     """Show the federation in a browser: rounds, devices, metrics, events; it only reads."""
     _check_installed()
     from deploy.dashboard import door as doors  # noqa: PLC0415  needs what the page needs
-    from deploy.dashboard.listening import read_listening  # noqa: PLC0415
     from deploy.dashboard.serve import serve  # noqa: PLC0415
 
     configure_logging("warning", os.environ)

@@ -17,7 +17,6 @@ from deploy.demo.folder import DemoFolder
 from deploy.demo.lessons import digits, mnist
 from deploy.local.processes import end_as_by_ctrl_c
 from deploy.local.screen import Screen
-from deploy.report.making import make_report
 from host.errors import ConfigError
 
 NEEDED = ("tensorflow", "sklearn", "matplotlib")
@@ -75,6 +74,8 @@ def demo(
         screen.say("")
         screen.show(outcome.table())
         if keep is not None:
+            from deploy.report.making import make_report  # noqa: PLC0415  loads much
+
             make_report(folder.aggregator, outcome.run, outcome.model.with_name(REPORT))
         screen.say(_epilogue(folder, outcome.model, outcome.seconds, kept=keep is not None))
         if as_json:

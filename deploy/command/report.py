@@ -2,19 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from aggregator.settings import AggregatorSettings
-from aggregator.stopping import StopRule
-from deploy.report.comparing import check_measured, document
-from deploy.report.making import make_report, read_compared
-from deploy.report.measures import read_goal
-from deploy.report.showing import plot, tables, write_csv
 from host.errors import ConfigError
 from host.settings import load_settings
+
+if TYPE_CHECKING:
+    from aggregator.stopping import StopRule
 
 MIN_COMPARED, MAX_COMPARED = 2, 8
 
@@ -50,6 +47,8 @@ def report(
     ] = None,
 ) -> None:
     """Tell all about one training in one HTML file, also while it goes on."""
+    from deploy.report.making import make_report  # noqa: PLC0415  loads numpy
+
     aggregator = aggregator_folder(folder, config)
     for path in make_report(aggregator, run, output, pictures):
         typer.echo(path)
@@ -83,21 +82,25 @@ def compare(
         raise ConfigError(
             f"name from {MIN_COMPARED} to {MAX_COMPARED} different runs, not {len(runs)}: {runs}"
         )
+    from deploy.report import comparing, making, showing  # noqa: PLC0415  loads numpy
+
     rule = _goal(reach)
-    found = read_compared(aggregator_folder(folder, config), runs)
+    found = making.read_compared(aggregator_folder(folder, config), runs)
     if rule is not None:
-        check_measured(found, rule)
+        comparing.check_measured(found, rule)
     if picture is not None:
-        plot(found, rule, picture)
+        showing.plot(found, rule, picture)
     if table is not None:
-        write_csv(found, table)
+        showing.write_csv(found, table)
     if as_json:
-        typer.echo(json.dumps(document(found, rule)))
+        typer.echo(json.dumps(comparing.document(found, rule)))
     else:
-        Console().print(tables(found, rule))
+        Console().print(showing.tables(found, rule))
 
 
-def _goal(text: str | None) -> StopRule | None:
+def _goal(text: str | None) -> "StopRule | None":
+    from deploy.report.measures import read_goal  # noqa: PLC0415
+
     try:
         return None if text is None else read_goal(text)
     except ValueError as error:
@@ -108,4 +111,6 @@ def aggregator_folder(folder: Path | None, config: Path | None) -> Path:
     """Where the ledger lies; raises ConfigError."""
     if (folder is None) == (config is None):
         raise ConfigError("which aggregator? give --folder DIR, or --config FILE (its aggregator.toml)")
+    from aggregator.settings import AggregatorSettings  # noqa: PLC0415
+
     return folder or load_settings(AggregatorSettings, config, {}, {}).folder

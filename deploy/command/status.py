@@ -78,7 +78,8 @@ def _settle(feed: Feed, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     quiet_since = time.monotonic()
     while (now := time.monotonic()) < deadline and not feed.refused:
-        if feed.look(LOOK_S / 5) or feed.view.aggregator is None:
+        heard = feed.view.aggregator is not None or feed.view.is_foreign
+        if feed.look(LOOK_S / 5) or not heard:
             quiet_since = now
         elif now - quiet_since > SETTLED_S:
             return

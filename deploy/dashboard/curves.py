@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.monitor import HistoryDocument, Means, ParticipantDocument, RoundDocument, RoundSummary
-from broker.names import is_of_whole
-from deploy.dashboard.words import number
-from deploy.viewing.words import size
+from broker.monitor import Means, ParticipantDocument, RoundDocument, RoundSummary
+from deploy.viewing.devices import LOSS
+from deploy.viewing.prose import number
+from deploy.viewing.words import UNITS, size, whole
 
-LOSS = "loss"
 MAX_CURVES = 6
 TABLE_ROUNDS = 20
 INKS = ("var(--curve-1)", "var(--curve-2)", "var(--curve-3)")
@@ -73,27 +72,6 @@ class Figure:
         ]
 
 
-def summaries(history: HistoryDocument | None, closed: Sequence[RoundDocument]) -> list[RoundSummary]:
-    """A line for each closed round: those of the history, and what is newer than that."""
-    known = {one.round: one for one in history.rounds} if history is not None else {}
-    newer = {one.round: _summary(one) for one in closed if one.round not in known}
-    return [line for _, line in sorted({**known, **newer}.items())]
-
-
-def _summary(document: RoundDocument) -> RoundSummary:
-    return RoundSummary(
-        round=document.round,
-        outcome=document.outcome or "",
-        reported=document.reported,
-        participants=len(document.participants),
-        seconds=document.seconds,
-        metrics=document.metrics,
-        federated=document.federated,
-        bytes_up=document.bytes_up,
-        bytes_down=document.bytes_down,
-    )
-
-
 def run_figures(rounds: Sequence[RoundSummary]) -> tuple[Figure, Figure, Figure]:
     """Other metrics, loss and bytes of a run."""
     held_out = {one.round: one.metrics for one in rounds}
@@ -142,7 +120,7 @@ def _paired(sources: Mapping[str, Mapping[int, Means]]) -> tuple[tuple[Curve, ..
 
 
 def _names(means: Iterable[Means]) -> dict[str, None]:
-    return dict.fromkeys(name for one in means for name in one if is_of_whole(name))
+    return dict.fromkeys(name for one in means for name in whole(one))
 
 
 def _points(by_round: Mapping[int, Means], name: str) -> Points:
@@ -176,10 +154,10 @@ def options(figure: Figure) -> Options:
     }
 
 
-# The units of deploy/viewing/words.py, in the browser.
+# As `size` does it, in the browser.
 _SIZES_SCRIPT = (
-    "value => { const units = ['B', 'kB', 'MB', 'GB', 'TB']; let unit = 0; "
-    "while (value >= 1000 && unit < 4) { value /= 1000; unit += 1; } "
+    f"value => {{ const units = {[*UNITS]}; let unit = 0; "
+    "while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit += 1; } "
     "return `${+value.toPrecision(3)} ${units[unit]}`; }"
 )
 

@@ -12,8 +12,8 @@ from deploy.dashboard.fleet import needs_care
 from deploy.dashboard.frame import REFRESH_S, Drawing, Piece, frame, panel
 from deploy.dashboard.lanes import DOING, device_chart
 from deploy.dashboard.watcher import Watcher
-from deploy.dashboard.words import duration, moment, number, percent, whole
-from deploy.viewing.words import size
+from deploy.viewing.prose import duration, number
+from deploy.viewing.words import degrees, moment, percent, size, whole
 
 SHOWN_EVENTS = 50
 
@@ -70,7 +70,7 @@ def fields(device: DeviceDocument) -> list[tuple[str, str]]:
         ("Measured rate", f"{number(device.measured_per_s)}/s" if device.measured_per_s else None),
         ("Update due in", _if(device.seconds_left, duration)),
         ("Memory", size(device.memory_bytes) if device.memory_bytes else None),
-        ("Temperature", _if(device.temperature_c, lambda degrees: f"{degrees:.1f} °C")),
+        ("Temperature", _if(device.temperature_c, degrees)),
         ("Battery", _if(device.battery, percent)),
         ("Loss of its last training", _if(device.loss, number)),
         *((f"Validation {name}", number(value)) for name, value in whole(device.metrics).items()),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.monitor import DeviceDocument
-from deploy.viewing.devices import remark
+from deploy.viewing.devices import fits, remark
+from deploy.viewing.words import heights
 
 PER_PAGE = 24
 SPARK_POINTS = 20
@@ -15,14 +16,20 @@ STATES = ("idle", "fetching", "training", "uploading", "evaluating", "displaced"
 
 Order = Callable[[DeviceDocument], Any]
 LAST = float("inf")
+
+
+def _or_least(value: float | None) -> float:
+    return -LAST if value is None else value
+
+
 ORDERS: Mapping[str, Order] = {
     "name": lambda _: (),
     "state": lambda device: _rank(device.state),
     "progress": lambda device: -device.progress,
-    "time left": lambda device: LAST if device.seconds_left is None else -device.seconds_left,
-    "loss, highest first": lambda device: LAST if device.loss is None else -device.loss,
+    "time left": lambda device: -_or_least(device.seconds_left),
+    "loss, highest first": lambda device: -_or_least(device.loss),
     "reliability, lowest first": lambda device: LAST if device.reliability is None else device.reliability,
-    "temperature, hottest first": lambda device: -(device.temperature_c or -LAST),
+    "temperature, hottest first": lambda device: -_or_least(device.temperature_c),
 }
 NEEDS_CARE = "needs a look"
 SHOWN = ("all", "live", NEEDS_CARE, *STATES)
@@ -50,8 +57,7 @@ class Page:
 
 def choose(devices: Iterable[DeviceDocument], choice: Choice) -> Page:
     """Filter, sort and cut; devices come sorted by id, which decides between equals."""
-    words = choice.words.casefold().split()
-    found = [one for one in devices if _is_shown(one, choice.shown) and _has(one, words)]
+    found = [one for one in devices if _is_shown(one, choice.shown) and fits(one, choice.words)]
     found.sort(key=ORDERS[choice.order])
     pages = max(1, -(-len(found) // PER_PAGE))
     number = min(max(1, choice.page), pages)
@@ -69,11 +75,9 @@ def spark(values: Sequence[float], width: float = 100.0, height: float = 20.0) -
     values = values[-SPARK_POINTS:]
     if len(values) < 2:  # noqa: PLR2004  a line has two ends
         return ""
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
     step = width / (len(values) - 1)
     return " ".join(
-        f"{index * step:.1f},{height * (1 - (value - low) / span):.1f}" for index, value in enumerate(values)
+        f"{index * step:.1f},{height * (1 - up):.1f}" for index, up in enumerate(heights(values, level=0.0))
     )
 
 
@@ -96,9 +100,3 @@ def _is_shown(device: DeviceDocument, shown: str) -> bool:
             return bool(needs_care(device))
         case _:
             return device.state == shown
-
-
-def _has(device: DeviceDocument, words: Sequence[str]) -> bool:
-    """Whether each word is in its id, its tags, its state or its version."""
-    text = " ".join((device.device, device.state, device.version, *device.tags, *device.runtimes)).casefold()
-    return all(word in text for word in words)

@@ -11,6 +11,7 @@ from deploy.dashboard.fleet import ORDERS, PER_PAGE, SHOWN, Choice, Page, choose
 from deploy.dashboard.frame import Piece, panel
 from deploy.dashboard.markup import render
 from deploy.dashboard.watcher import Watcher
+from deploy.viewing.devices import is_hot
 
 SQUARES_EVERY_S = 2.0
 
@@ -110,6 +111,7 @@ class _Slot:
             "busy": device.live and device.state != "idle",
             "stale": stale,
             "care": needs_care(device),
+            "hot": is_hot(device),
             "spark": spark(losses.get(device.device, ())),
         }
         _set(self._card, render("card", device=device, **facts))

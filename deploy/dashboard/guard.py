@@ -47,7 +47,8 @@ class Guard:
             return
         answer = await self._answer(scope, receive)
         if answer is None:
-            await self._app(scope, receive, _with_headers(send))
+            hear = self._while_admitted(scope, receive) if scope["type"] == "websocket" else receive
+            await self._app(scope, hear, _with_headers(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -67,21 +68,33 @@ class Guard:
             return _logged_out()
         return None if is_in else RedirectResponse(LOGIN, 303)
 
+    def _while_admitted(self, scope: Scope, receive: Receive) -> Receive:
+        """End a page that stays open when its login does: browsers say something every half a minute."""
+
+        async def hear() -> Message:
+            message = await receive()
+            if self._door is None or self._door.admits(_cookie(Headers(scope=scope))):
+                return message
+            return {"type": "websocket.disconnect", "code": 1008}
+
+        return hear
+
     def _is_of_here(self, headers: Headers) -> bool:
         """Whether no other site sends it: cookies know no ports, and any name can mean this machine."""
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._door is None and _hostname(host) not in LOOPBACK_NAMES:
             return False
-        return origin is None or urlsplit(origin).netloc == host
+        return origin is None or _place(origin) == host
 
     async def _login(self, door: Door, scope: Scope, receive: Receive, *, is_in: bool) -> Response:
         if scope.get("method") != "POST":
             return RedirectResponse("/", 303) if is_in else _form()
         address = (scope.get("client") or ("?", 0))[0]
+        form = parse_qs((await _body(receive)).decode("utf-8", "replace"))
+        # From here on nothing is awaited: of attempts side by side, each sees the ones before.
         now = time.monotonic()
         if (wait_s := door.wait_s(address, now)) > 0:
             return _form(f"Too many wrong passwords: wait {wait_s:.0f} s.", 429)
-        form = parse_qs((await _body(receive)).decode("utf-8", "replace"))
         if not door.opens(form.get("password", [""])[0], address, now):
             return _form("That is not the password.", 401)
         answer = RedirectResponse("/", 303)
@@ -103,6 +116,13 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return add
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _hostname(host: str) -> str | None:

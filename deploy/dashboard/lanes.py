@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.monitor import ParticipantDocument, RoundDocument
-from deploy.dashboard.words import duration
+from deploy.viewing.prose import duration
+from deploy.viewing.steps import stretches
+from deploy.viewing.words import MINUTE_S
 
 MAX_LANES = 40
 MAX_TICKS = 6
-MINUTE_S = 60
 # Nearer to the end there is no room for a label.
 LABELLED = 0.95
 # What a step's state is called as an occupation; what is not here keeps its name.
@@ -97,12 +98,10 @@ def _chart(seconds: float, lanes: Sequence[Lane], more: int) -> Chart:
 
 
 def _spans(part: ParticipantDocument, end_s: float, axis_s: float) -> tuple[Span, ...]:
-    steps = sorted((step for step in part.steps if step.at_s <= end_s), key=lambda step: step.at_s)
-    ends = [*(step.at_s for step in steps), end_s][1:]
+    steps = ((step.state, step.at_s) for step in part.steps)
     return tuple(
-        _span(DOING.get(step.state, step.state), step.state, step.at_s, until, axis_s)
-        for step, until in zip(steps, ends, strict=True)
-        if until > step.at_s
+        _span(DOING.get(one.state, one.state), one.state, one.begin_s, one.seconds, axis_s)
+        for one in stretches(steps, end_s)
     )
 
 
@@ -111,15 +110,14 @@ def _phases(document: RoundDocument, seconds: float) -> tuple[Span, ...]:
     durations = document.durations_s
     for phase in (*(one for one in PHASES if one in durations), *(set(durations) - set(PHASES))):
         until = min(seconds, at + durations[phase])
-        spans.append(_span(phase, f"phase-{phase}", at, until, seconds))
+        spans.append(_span(phase, f"phase-{phase}", at, until - at, seconds))
         at = until
     if document.outcome is None and document.phase in PHASES and at < seconds:
-        spans.append(_span(document.phase, f"phase-{document.phase}", at, seconds, seconds))
+        spans.append(_span(document.phase, f"phase-{document.phase}", at, seconds - at, seconds))
     return tuple(span for span in spans if span.seconds > 0)
 
 
-def _span(doing: str, kind: str, start_s: float, end_s: float, axis_s: float) -> Span:
-    length_s = end_s - start_s
+def _span(doing: str, kind: str, start_s: float, length_s: float, axis_s: float) -> Span:
     return Span(doing, kind, round(100 * start_s / axis_s, 2), round(100 * length_s / axis_s, 2), length_s)
 
 

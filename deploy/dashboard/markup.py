@@ -4,17 +4,16 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from deploy.dashboard import words
-from deploy.viewing.words import size
+from deploy.viewing import prose, words
 
 FILTERS = (
-    size,
-    words.duration,
-    words.number,
-    words.percent,
+    prose.duration,
+    prose.number,
     words.clock,
+    words.degrees,
     words.moment,
-    words.whole,
+    words.percent,
+    words.size,
 )
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from broker.happenings import Severity
-from deploy.dashboard.words import clock
 from deploy.viewing.standing import Believed, Standing
 from deploy.viewing.view import View
+from deploy.viewing.words import clock
 
 SHOWN_INCIDENTS = 3
 
@@ -27,7 +27,7 @@ def notices(view: View, found: Standing, missed: int) -> list[Notice]:
         )
         said.append(Notice(Severity.WARNING, text))
     if view.unreadable:
-        text = f"{view.unreadable} messages could not be read: is the aggregator of another version?"
+        text = f"{view.unreadable} documents cannot be read: is the aggregator of another version?"
         said.append(Notice(Severity.WARNING, text))
     return said + _of_incidents(view)
 

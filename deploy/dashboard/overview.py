@@ -7,15 +7,16 @@ from itertools import islice
 from nicegui import ui
 
 from broker.monitor import RoundDocument, RunDocument
-from deploy.dashboard.curves import run_figures, summaries
+from deploy.dashboard.curves import run_figures
 from deploy.dashboard.fleet import counted, needs_care
 from deploy.dashboard.fleet_panel import FleetPanel
 from deploy.dashboard.frame import REFRESH_S, Drawing, Piece, frame, panel
 from deploy.dashboard.lanes import DOING, round_chart
 from deploy.dashboard.mistakes import mistakes
 from deploy.dashboard.watcher import Watcher
-from deploy.dashboard.words import whole
+from deploy.viewing.curves import summaries
 from deploy.viewing.devices import LossHistory
+from deploy.viewing.words import whole
 
 FIGURES_EVERY_S = 2.0
 SHOWN_EVENTS = 100

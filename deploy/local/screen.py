@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from broker.monitor import DeviceDocument, RoundDocument
-from broker.names import is_of_whole
+from deploy.viewing.devices import STYLES
 from deploy.viewing.view import View
+from deploy.viewing.words import whole
 
 BAR_WIDTH = 24
 REFRESH_HZ = 8
-STATES = {"idle": "dim", "training": "cyan", "uploading": "yellow", "evaluating": "magenta", "lost": "red"}
 
 
 class Screen:
@@ -89,7 +89,7 @@ def _headline(view: View, began: float) -> Text:
 
 def _spelled(metrics: Mapping[str, float]) -> str:
     """Leave out those of parts of the held-out data: they would not fit on a line."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if is_of_whole(name))
+    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(whole(metrics).items()))
 
 
 def _devices(view: View, devices: Mapping[str, str]) -> Table:
@@ -102,7 +102,7 @@ def _devices(view: View, devices: Mapping[str, str]) -> Table:
 
 def _state(device: DeviceDocument | None) -> Text:
     state = device.state if device is not None else "starting"
-    return Text(f"{state:<10}", style=STATES.get(state, ""))
+    return Text(f"{state:<10}", style=STYLES.get(state, ""))
 
 
 def _progress(device: DeviceDocument | None) -> RenderableType:

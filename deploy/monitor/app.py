@@ -168,7 +168,8 @@ class Monitor(App[None]):
         after = {"stop": " It ends; its model stays.", "pause": " Devices finish what they train."}.get(
             verb, ""
         )
-        self._confirm(f"{what} run {run.run} of federation {self._operator.federation}?{after}", Verb(verb))
+        question = f"{what} run {run.run} of federation {self._operator.federation}?{after}"
+        self._confirm(question, Verb(verb), run=run.run)
 
     def action_exclude(self) -> None:
         """Have the aggregator hear nothing more of the device, once that is confirmed."""
@@ -180,16 +181,22 @@ class Monitor(App[None]):
         self._confirm(
             f"Exclude device {chosen}? The aggregator hears nothing more of it until midge admit {chosen}.",
             Verb.EXCLUDE,
-            chosen,
+            device=chosen,
         )
 
-    def _confirm(self, question: str, verb: Verb, device: str | None = None) -> None:
+    def _confirm(
+        self, question: str, verb: Verb, *, device: str | None = None, run: str | None = None
+    ) -> None:
         if self._asking:
             self.notify("the aggregator has not answered yet", severity="warning")
             return
 
         def decided(yes: bool | None) -> None:  # noqa: FBT001 - Textual's callback
-            if yes:
+            active = self._feed.view.run
+            if yes and run is not None and (active is None or active.run != run):
+                # A request names no run: it would be about another one than the question.
+                self.notify(f"run {run} is over: nothing was asked for", severity="warning")
+            elif yes:
                 self._asking = True
                 request = new_request(verb, device=device)
                 self.run_worker(lambda: self._ask(request), thread=True, exit_on_error=False)

@@ -4,14 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from broker.monitor import DeviceDocument
-from deploy.viewing.devices import remark
+from deploy.viewing.devices import STYLES, is_hot, remark
 from deploy.viewing.words import bar, degrees, duration, percent, rate, sparkline
 
 BAR_WIDTH = 8
 SPARK_WIDTH = 8
-STYLES = {"lost": "red", "training": "cyan", "uploading": "green", "evaluating": "magenta"}
-# A processor of these devices slows itself down from here on.
-HOT_C = 80.0
 LOW = 0.2
 WARNED = "bold red"
 
@@ -65,8 +62,7 @@ def _most_done(row: Row) -> float | None:
 
 
 def _temperature(row: Row) -> Cell:
-    celsius = row.device.temperature_c
-    return Cell(degrees(celsius), WARNED if celsius is not None and celsius >= HOT_C else "")
+    return Cell(degrees(row.device.temperature_c), WARNED if is_hot(row.device) else "")
 
 
 def _battery(row: Row) -> Cell:
@@ -114,14 +110,6 @@ DUE = next(index for index, column in enumerate(COLUMNS) if column.name == "due"
 def cells(row: Row) -> tuple[Cell, ...]:
     """A row of the table."""
     return tuple(column.cell(row) for column in COLUMNS)
-
-
-def fits(device: DeviceDocument, words: str) -> bool:
-    """Whether each of the words stands somewhere in what is known of a device."""
-    if not words:
-        return True
-    known = " ".join((device.device, device.state, *device.tags, remark(device))).lower()
-    return all(word in known for word in words.lower().split())
 
 
 def ordered(rows: Sequence[Row], column: Column, *, reverse: bool) -> list[str]:

@@ -104,7 +104,9 @@ def _rounds(device: str, rounds: Sequence[RoundDocument]) -> Iterator[Renderable
     )
     table.add_column("why", overflow="fold")
     for number, part in reversed(parts):
-        table.add_row(str(number), part.status, str(part.examples), *_measured(part), Text(part.reason))
+        # Devices name metrics, and rich takes brackets in a plain string for markup.
+        said = (str(number), part.status, str(part.examples), *_measured(part), part.reason)
+        table.add_row(*map(Text, said))
     yield table
     newest, part = parts[-1]
     if part.steps:

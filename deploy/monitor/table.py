@@ -18,7 +18,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from broker.monitor import DeviceDocument
-from deploy.monitor.columns import COLUMNS, DUE, Cell, Row, cells, fits, ordered
+from deploy.monitor.columns import COLUMNS, DUE, Cell, Row, cells, ordered
+from deploy.viewing.devices import fits
 
 GAP = 2
 LEAST_LINES = 6

@@ -1,11 +1,11 @@
 """How a round's participants spent it, as a Gantt picture."""
 
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from deploy.report.canvas import ACCENT, BAD, INK, LINE, MID, PALE, Picture
 from deploy.report.facts import Course, Timeline
+from deploy.viewing.steps import Stretch, stretches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,19 +24,10 @@ REPORTED = "reported"
 WAITING = (REPORTED, "idle")
 
 
-class Bar(NamedTuple):
-    """A stretch of time in one state, in seconds since the round opened."""
-
-    state: str
-    begin_s: float
-    seconds: float
-
-
-def bars(course: Course, ends_s: float) -> Iterator[Bar]:
+def bars(course: Course, ends_s: float) -> Iterator[Stretch]:
     """Stretches of a course, up to the round's end."""
-    for (state, at_s), (_, following_s) in pairwise([*course.steps, ("", ends_s)]):
-        if following_s > at_s:
-            yield Bar("waiting" if state in WAITING else state, at_s, following_s - at_s)
+    for one in stretches(course.steps, ends_s):
+        yield one._replace(state="waiting") if one.state in WAITING else one
 
 
 def gantt(timeline: Timeline) -> Picture:

@@ -1,12 +1,12 @@
 """The report as one HTML page: no script, nothing fetched, everything that devices said escaped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aggregator.run_settings import RunSettings
-from deploy.report import confusions, pictures, wording
+from deploy.report import confusions, pictures
 from deploy.report.canvas import PALETTE, Picture, to_png, to_svg
 from deploy.report.facts import DeviceFacts, Facts, RoundFacts
 from deploy.report.fairness import evenness, fairness
@@ -15,6 +15,7 @@ from deploy.report.gather import thinned
 from deploy.report.measures import best_round, lower_is_better
 from deploy.report.reproducing import commands
 from deploy.report.runfiles import RunFiles
+from deploy.viewing import prose, words
 from host.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -165,7 +166,12 @@ def _environment() -> "Environment":
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        name: getattr(wording, name) for name in ("value", "count", "size", "duration", "moment", "part")
-    }
+    for spell in (prose.count, prose.part, prose.utc, prose.value):
+        environment.filters[spell.__name__] = spell
+    environment.filters |= {"duration": _kept(prose.duration), "size": _kept(words.size)}
     return environment
+
+
+def _kept(spell: Callable[[float], str]) -> Callable[[float], str]:
+    """Keep a number and its unit on one line."""
+    return lambda figure: spell(figure).replace(" ", "\N{NO-BREAK SPACE}")

@@ -7,6 +7,7 @@ from deploy.report.canvas import ACCENT, BAD, INK, LINE, MID, MUTED, PALE, Pictu
 from deploy.report.facts import Facts, Fit, RoundFacts
 from deploy.report.gather import thinned
 from deploy.report.measures import lower_is_better
+from deploy.viewing.words import size, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,7 +165,7 @@ def traffic(facts: Facts) -> Picture | None:
         numbers = [one.round for one in shown]
         width = _bar_width(numbers)
         largest = max(max(one.bytes_up, one.bytes_down) for one in shown)
-        unit, scale = next((unit for unit in _UNITS if largest >= unit[1]), _UNITS[-1])
+        unit, scale = unit_of(largest)
         sides = (
             ("up: updates", "bytes_up", ACCENT, -1),
             ("down: models and programs", "bytes_down", PALE, 1),
@@ -179,11 +180,8 @@ def traffic(facts: Facts) -> Picture | None:
         figure.legend(loc="outside upper center", ncols=2)
 
     up, down = sum(one.bytes_up for one in facts.closed), sum(one.bytes_down for one in facts.closed)
-    alt = f"Bytes of each round; in all {up} up and {down} down."
+    alt = f"Bytes of each round; in all {size(up)} up and {size(down)} down."
     return Picture("traffic", "Bytes by round", alt, draw)
-
-
-_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1.0))
 
 
 def _bar_width(numbers: Sequence[int]) -> float:

@@ -9,10 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from aggregator.stopping import StopRule
-from deploy.report import wording
 from deploy.report.canvas import label, style
 from deploy.report.comparing import Compared, csv_rows, differences, names_of
+from deploy.report.gather import thinned
 from deploy.results.plots import Panel, plot_panels
+from deploy.viewing import prose
+from deploy.viewing.words import size
 from host.errors import DataError
 
 MAX_PANELS = 3
@@ -24,7 +26,7 @@ def tables(runs: Sequence[Compared], rule: StopRule | None) -> Group:
     differ = _table("what differs", runs)
     for name, values in differences(runs).items():
         differ.add_row(
-            Text(name), *(Text(wording.NOTHING if value is None else str(value)) for value in values)
+            Text(name), *(Text(prose.NOTHING if value is None else str(value)) for value in values)
         )
     if not differ.rows:
         differ.add_row("nothing that the ledger knows of")
@@ -59,7 +61,7 @@ def plot(runs: Sequence[Compared], rule: StopRule | None, path: Path) -> None:
 
 def _curve(one: Compared, name: str) -> list[tuple[int, float]]:
     points = [(of.round, of.decisive[name]) for of in one.rounds if name in of.decisive]
-    return points[:: -(-len(points) // MAX_POINTS) or 1]
+    return [points[place] for place in thinned(range(len(points)), MAX_POINTS)]
 
 
 def _table(title: str, runs: Sequence[Compared]) -> Table:
@@ -75,21 +77,21 @@ def _results(runs: Sequence[Compared], rule: StopRule | None) -> list[tuple[str,
         ("rounds closed", [str(len(one.closed)) for one in runs]),
     ]
     for name in names_of(runs, rule):
-        rows.append((f"{name}, final", [wording.value(one.final.get(name)) for one in runs]))
+        rows.append((f"{name}, final", [prose.value(one.final.get(name)) for one in runs]))
         best = [(one.best(name), name) for one in runs]
         rows.append(
             (
                 f"{name}, best (round)",
                 [
-                    f"{wording.value(of.decisive[key])} ({of.round})" if of else wording.NOTHING
+                    f"{prose.value(of.decisive[key])} ({of.round})" if of else prose.NOTHING
                     for of, key in best
                 ],
             )
         )
     rows += [
-        ("time", [wording.duration(one.seconds) for one in runs]),
-        ("up", [wording.size(sum(of.bytes_up for of in one.rounds)) for one in runs]),
-        ("down", [wording.size(sum(of.bytes_down for of in one.rounds)) for one in runs]),
+        ("time", [prose.duration(one.seconds) for one in runs]),
+        ("up", [size(sum(of.bytes_up for of in one.rounds)) for one in runs]),
+        ("down", [size(sum(of.bytes_down for of in one.rounds)) for one in runs]),
     ]
     return [*rows, *(_reaching(runs, rule) if rule is not None else ())]
 
@@ -99,7 +101,7 @@ def _reaching(runs: Sequence[Compared], rule: StopRule) -> list[tuple[str, list[
     never = "never"
     return [
         (f"{rule}: rounds", [str(of.round) if of else never for of in found]),
-        (f"{rule}: time", [wording.duration(of.seconds) if of else never for of in found]),
-        (f"{rule}: up", [wording.size(of.bytes_up) if of else never for of in found]),
-        (f"{rule}: down", [wording.size(of.bytes_down) if of else never for of in found]),
+        (f"{rule}: time", [prose.duration(of.seconds) if of else never for of in found]),
+        (f"{rule}: up", [size(of.bytes_up) if of else never for of in found]),
+        (f"{rule}: down", [size(of.bytes_down) if of else never for of in found]),
     ]

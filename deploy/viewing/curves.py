@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from math import isfinite
 
-from broker.monitor import RoundDocument, RoundSummary
-from broker.names import is_of_whole
+from broker.monitor import HistoryDocument, RoundDocument, RoundSummary
 from deploy.viewing.view import View
+from deploy.viewing.words import heights, whole
 
 Point = tuple[float, float]
 ACROSS, DOWN = 2, 4
@@ -19,15 +19,34 @@ def curves(view: View) -> dict[str, list[Point]]:
     run = view.run
     if run is None:
         return {}
-    history = view.history(run.run)
-    rounds: Sequence[RoundSummary | RoundDocument] = history.rounds if history else view.closed(run.run)
+    rounds = summaries(view.history(run.run), view.closed(run.run))
     held_out = any(closed.metrics for closed in rounds)
     found: dict[str, list[Point]] = {}
     for closed in rounds:
-        for name, value in (closed.metrics if held_out else closed.federated).items():
-            if is_of_whole(name):
-                found.setdefault(name, []).append((float(closed.round), value))
+        for name, value in whole(closed.metrics if held_out else closed.federated).items():
+            found.setdefault(name, []).append((float(closed.round), value))
     return found
+
+
+def summaries(history: HistoryDocument | None, closed: Sequence[RoundDocument]) -> list[RoundSummary]:
+    """A line for each closed round: those of the history, and what is newer than that."""
+    known = {one.round: one for one in history.rounds} if history is not None else {}
+    newer = {one.round: _summary(one) for one in closed if one.round not in known}
+    return [line for _, line in sorted({**known, **newer}.items())]
+
+
+def _summary(document: RoundDocument) -> RoundSummary:
+    return RoundSummary(
+        round=document.round,
+        outcome=document.outcome or "",
+        reported=document.reported,
+        participants=len(document.participants),
+        seconds=document.seconds,
+        metrics=document.metrics,
+        federated=document.federated,
+        bytes_up=document.bytes_up,
+        bytes_down=document.bytes_down,
+    )
 
 
 def drawn(points: Sequence[Point], width: int, height: int) -> list[str]:
@@ -49,8 +68,4 @@ def drawn(points: Sequence[Point], width: int, height: int) -> list[str]:
 
 def _scaled(values: Sequence[float], top: int) -> list[int]:
     """Values as whole numbers from 0 to `top`; in the middle, where all are the same."""
-    # Halved, since the difference of two finite numbers need not be one.
-    least, spread = min(values) / 2, max(values) / 2 - min(values) / 2
-    if spread == 0:
-        return [top // 2] * len(values)
-    return [round((value / 2 - least) / spread * top) for value in values]
+    return [round(height * top) for height in heights(values, level=(top // 2) / top)]

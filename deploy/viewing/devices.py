@@ -5,6 +5,24 @@ from collections.abc import Sequence
 from broker.monitor import DeviceDocument, ParticipantDocument, RoundDocument
 
 LOSS = "loss"
+# How a terminal shows what a device does; other states as they are.
+STYLES = {"lost": "red", "training": "cyan", "uploading": "green", "evaluating": "magenta"}
+# A processor of these devices slows itself down from here on.
+HOT_C = 80.0
+
+
+def is_hot(device: DeviceDocument) -> bool:
+    """Whether it is too hot to train at full speed."""
+    return device.temperature_c is not None and device.temperature_c >= HOT_C
+
+
+def fits(device: DeviceDocument, words: str) -> bool:
+    """Whether each of the words stands somewhere in what is known of a device."""
+    if not words:
+        return True
+    known = (device.device, device.state, device.version, *device.tags, *device.runtimes, remark(device))
+    text = " ".join(known).casefold()
+    return all(word in text for word in words.casefold().split())
 
 
 def remark(device: DeviceDocument) -> str:

@@ -1,8 +1,7 @@
 """An event as a line for people."""
 
-from datetime import datetime
-
 from broker.happenings import Happening, Severity
+from deploy.viewing.words import clock, moment
 
 MARKS = {Severity.INFO: " ", Severity.WARNING: "!", Severity.ERROR: "X"}
 
@@ -12,10 +11,9 @@ def line(event: Happening, *, brief: bool = False) -> str:
 
     Where there is little room, without date and kind.
     """
-    at = datetime.fromtimestamp(event.at_unix_s).astimezone()
     changed = f" ({event.before} -> {event.after})" if event.before or event.after else ""
     by = f" by {event.user}" if event.user and event.user not in event.text else ""
     told = f"{event.text}{by}{changed}"
     if brief:
-        return f"{at:%H:%M:%S} {MARKS[event.severity]} {told}"
-    return f"{at:%Y-%m-%d %H:%M:%S} {MARKS[event.severity]} {event.kind:<12} {told}"
+        return f"{clock(event.at_unix_s)} {MARKS[event.severity]} {told}"
+    return f"{moment(event.at_unix_s)} {MARKS[event.severity]} {event.kind:<12} {told}"

@@ -21,6 +21,7 @@ class Believed(StrEnum):
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
     UNHEARD = "unheard"
+    UNREADABLE = "unreadable"
     OFFLINE = "offline"
     SILENT = "silent"
 
@@ -50,12 +51,19 @@ def standing(feed: Feed, now: float) -> Standing:
         return Standing(Believed.UNREACHABLE, f"no connection to {url}: {feed.trouble}; trying again")
     if not feed.connected:
         return Standing(Believed.CONNECTING, f"connecting to {url}")
-    if feed.view.aggregator is None and now - feed.connected_at < FIRST_WORD_S:
+    unheard = feed.view.aggregator is None and not feed.view.is_foreign
+    if unheard and now - feed.connected_at < FIRST_WORD_S:
         return Standing(Believed.CONNECTING, f"connected to {url}, waiting for the first word")
     return _of_aggregator(feed.view, feed.settings.federation, now)
 
 
 def _of_aggregator(view: View, federation: str, now: float) -> Standing:
+    if view.is_foreign:
+        return Standing(
+            Believed.UNREADABLE,
+            f"what is said of federation {federation!r} cannot be read: "
+            "its aggregator is of another version; watch it with a midge of that version",
+        )
     if view.aggregator is None:
         return Standing(
             Believed.UNHEARD,

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from broker.monitor import FederationDocument, RoundDocument, RunDocument
+from broker.monitor import RoundDocument, RunDocument
 from broker.topics import MONITOR_ROUND, MONITOR_RUN
 from deploy.viewing.view import View
 from deploy.viewing.words import duration, metrics
@@ -30,7 +30,7 @@ def summary(view: View, federation: str, now: float) -> Summary:
     run = view.run
     current = current_round(view)
     return Summary(
-        _fleet(view.federation, federation),
+        _fleet(view, federation),
         Line("no run yet: midge start TASK") if run is None else _run(view, run, now),
         Line("") if run is None or current is None else _round(view, run, current, now),
     )
@@ -42,13 +42,15 @@ def current_round(view: View) -> RoundDocument | None:
     return rounds[-1] if rounds else None
 
 
-def _fleet(document: FederationDocument | None, name: str) -> Line:
+def _fleet(view: View, name: str) -> Line:
+    document = view.federation
+    unread = f"  {view.unreadable} documents cannot be read" if view.unreadable else ""
     if document is None:
-        return Line(f"federation {name}")
+        return Line(f"federation {name}{unread}")
     states = ", ".join(f"{count} {state}" for state, count in sorted(document.states.items()) if count)
     told = f"{document.live} of {document.devices} devices live"
     dropped = f"  {document.messages_dropped} messages dropped" if document.messages_dropped else ""
-    return Line(f"federation {name}  {told}{f': {states}' if states else ''}{dropped}")
+    return Line(f"federation {name}  {told}{f': {states}' if states else ''}{dropped}{unread}")
 
 
 def _run(view: View, run: RunDocument, now: float) -> Line:

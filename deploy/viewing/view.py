@@ -4,8 +4,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from broker.happenings import EventDocument, RecentDocument
 from broker.monitor import (
     SCHEMA_VERSION,
@@ -34,6 +32,7 @@ from broker.topics import (
     Branch,
     Topics,
 )
+from deploy.viewing.reading import read
 
 KEPT_EVENTS = 1000
 # A document is stale after so many of its own intervals.
@@ -70,8 +69,7 @@ class View:
         self._events: deque[EventDocument] = deque(maxlen=KEPT_EVENTS)
         self.heard = 0
         """Events so far, those that are forgotten included."""
-        self.unreadable = 0
-        """Messages that were no documents, or of a schema that is not ours."""
+        self._unreadable: set[str] = set()
 
     def take(self, topic: str, payload: bytes, now: float, kept_unix_s: float | None = None) -> bool:
         """Take a message over; whether it changed anything.
@@ -81,18 +79,19 @@ class View:
         address = self._topics.parse(topic)
         if address is None or address.branch not in WATCHED:
             return False
+        self._unreadable.discard(topic)
         if not payload:
             return self._held[address.branch].pop(topic, None) is not None
         try:
-            if address.branch is MONITOR_EVENTS:
-                return self._take_event(EventDocument.model_validate_json(payload))
-            document = DOCUMENTS[address.branch].model_validate_json(payload)
-        except ValidationError:
-            self.unreadable += 1
+            document = DOCUMENTS.get(address.branch, EventDocument).model_validate(read(payload))
+        except ValueError:
+            self._unreadable.add(topic)
             return False
         if document.schema_version != SCHEMA_VERSION:
-            self.unreadable += 1
+            self._unreadable.add(topic)
             return False
+        if isinstance(document, EventDocument):
+            return self._take_event(document)
         age_s = 0.0 if kept_unix_s is None else max(0.0, kept_unix_s - document.at_unix_s)
         self._keep(address, topic, _Held(document, now - age_s))
         return True
@@ -101,8 +100,19 @@ class View:
         """Begin anew, as at every connect: what the broker still has, it sends again."""
         for documents in self._held.values():
             documents.clear()
+        self._unreadable.clear()
 
     # -- what is shown ---------------------------------------------------------------------------
+
+    @property
+    def unreadable(self) -> int:
+        """Topics whose newest message was no document, or one of a schema that is not ours."""
+        return len(self._unreadable)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the aggregator itself says what we cannot read."""
+        return self._topics.topic(MONITOR_AGGREGATOR) in self._unreadable
 
     @property
     def aggregator(self) -> AggregatorDocument | None:
@@ -199,7 +209,7 @@ class View:
     def _take_event(self, event: EventDocument) -> bool:
         key = event.session, event.number
         known = any(key == (one.session, one.number) for one in self._events)
-        if event.schema_version != SCHEMA_VERSION or known:
+        if known:
             return False
         self._add(event)
         return True

@@ -1,6 +1,7 @@
-"""How figures are spelled in a terminal: short, of a width that does not jump, without colour."""
+"""How figures are spelled: in a terminal short and of a width that does not jump; pages share most of it."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from math import isfinite
 
 from broker.names import is_of_whole
@@ -18,24 +19,31 @@ def duration(seconds: float | None) -> str:
     """Seconds in at most two units: `42s`, `3m07s`, `2h15m`, `4d03h`."""
     if seconds is None or not isfinite(seconds):
         return NONE
-    whole = max(0, round(seconds))
-    if whole < MINUTE_S:
-        return f"{whole}s"
-    if whole < HOUR_S:
-        return f"{whole // MINUTE_S}m{whole % MINUTE_S:02}s"
-    if whole < DAY_S:
-        return f"{whole // HOUR_S}h{whole % HOUR_S // MINUTE_S:02}m"
-    return f"{whole // DAY_S}d{whole % DAY_S // HOUR_S:02}h"
+    whole_s = max(0, round(seconds))
+    if whole_s < MINUTE_S:
+        return f"{whole_s}s"
+    if whole_s < HOUR_S:
+        return f"{whole_s // MINUTE_S}m{whole_s % MINUTE_S:02}s"
+    if whole_s < DAY_S:
+        return f"{whole_s // HOUR_S}h{whole_s % HOUR_S // MINUTE_S:02}m"
+    return f"{whole_s // DAY_S}d{whole_s % DAY_S // HOUR_S:02}h"
 
 
 def size(count: float) -> str:
     """Bytes with a decimal unit: `713 kB`."""
-    value, unit = float(count), UNITS[0]
+    unit, scale = unit_of(count)
+    value = count / scale
+    return f"{value:.1f} {unit}" if scale > 1 and value < TENTHS_BELOW else f"{value:.0f} {unit}"
+
+
+def unit_of(count: float) -> tuple[str, float]:
+    """The unit that so many bytes are spelled in, and how many bytes it has."""
+    unit, scale = UNITS[0], 1.0
     for larger in UNITS[1:]:
-        if round(value) < STEP:
+        if round(count / scale) < STEP:
             break
-        value, unit = value / STEP, larger
-    return f"{value:.1f} {unit}" if unit != "B" and value < TENTHS_BELOW else f"{value:.0f} {unit}"
+        unit, scale = larger, scale * STEP
+    return unit, scale
 
 
 def percent(part: float | None) -> str:
@@ -55,9 +63,32 @@ def degrees(celsius: float | None) -> str:
     return NONE if celsius is None else f"{celsius:.0f}°C"
 
 
+def clock(unix_s: float) -> str:
+    """The time of day here."""
+    return _here(unix_s, "%H:%M:%S")
+
+
+def moment(unix_s: float) -> str:
+    """The day and the time here."""
+    return _here(unix_s, "%Y-%m-%d %H:%M:%S")
+
+
+def _here(unix_s: float, form: str) -> str:
+    try:
+        return f"{datetime.fromtimestamp(unix_s).astimezone():{form}}"
+    except (ValueError, OverflowError, OSError):
+        # No calendar has that day.
+        return NONE
+
+
+def whole(means: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of all of the data, without those of its parts, for which there is no room."""
+    return {name: value for name, value in means.items() if is_of_whole(name)}
+
+
 def metrics(means: Mapping[str, float]) -> str:
-    """Metrics of the whole data, not of parts of it, which would not fit on a line."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in sorted(means.items()) if is_of_whole(name))
+    """Metrics of all of the data on a line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in sorted(whole(means).items()))
 
 
 def bar(part: float, width: int) -> str:
@@ -70,12 +101,16 @@ def bar(part: float, width: int) -> str:
 def sparkline(values: Sequence[float], width: int) -> str:
     """The last `width` values as bars between the least and the largest of them."""
     shown = [value for value in values if isfinite(value)][-width:]
-    if not shown:
-        return ""
-    least, most = min(shown), max(shown)
-    # Halved, since the difference of two finite numbers need not be one.
-    spread = most / 2 - least / 2
-    if spread == 0:
-        return BARS[0] * len(shown)
     top = len(BARS) - 1
-    return "".join(BARS[round((value / 2 - least / 2) / spread * top)] for value in shown)
+    return "".join(BARS[round(height * top)] for height in heights(shown, level=0.0))
+
+
+def heights(values: Sequence[float], level: float = 0.5) -> list[float]:
+    """Finite values from 0, the least of them, to 1; at `level` where all are the same."""
+    if not values:
+        return []
+    # Halved, since the difference of two finite numbers need not be one.
+    least, spread = min(values) / 2, max(values) / 2 - min(values) / 2
+    if spread == 0:
+        return [level] * len(values)
+    return [(value / 2 - least) / spread for value in values]

@@ -219,7 +219,8 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 def test_the_command_itself_loads_nothing_heavy() -> None:
     code = (
         "import sys, deploy.command.app\n"
-        "print([m for m in ('tensorflow', 'keras', 'sklearn', 'matplotlib') if m in sys.modules])"
+        "heavy = ['tensorflow', 'keras', 'sklearn', 'matplotlib', 'textual', 'nicegui', 'jinja2']\n"
+        "print([m for m in [*heavy, 'deploy.report.making', 'deploy.monitor.app'] if m in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"

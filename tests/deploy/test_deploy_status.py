@@ -107,6 +107,21 @@ def test_an_aggregator_that_stopped_renewing_is_silent(
     assert "the aggregator is silent for" in told.err
 
 
+def test_an_aggregator_of_another_version_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mosquitto: Mosquitto,
+    aggregator: Peer,
+    topics: Topics,
+) -> None:
+    newer = AggregatorDocument(online=True, schema_version=2)
+    aggregator.send(topics.topic(MONITOR_AGGREGATOR), newer.payload(), retain=True)
+    assert left(monkeypatch, "status", "--json", *by(mosquitto, "monitor", 300)) == 69
+    told = capsys.readouterr()
+    assert json.loads(told.out)["believed"] == "unreadable"
+    assert told.err.endswith("its aggregator is of another version; watch it with a midge of that version\n")
+
+
 @pytest.mark.parametrize("verb", ["status", "watch"])
 def test_a_broker_that_does_not_answer_is_69(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str

@@ -93,6 +93,31 @@ def test_after_five_wrong_passwords_even_the_right_one_waits() -> None:
     assert log_in(door, "right")[0] == 429
 
 
+def test_attempts_side_by_side_are_no_more_than_one_after_the_other() -> None:
+    door = Door(digest_of(b"right"), b"s" * 32)
+    statuses: list[int] = []
+
+    async def attempt(all_there: asyncio.Barrier) -> None:
+        async def receive() -> Message:
+            await all_there.wait()
+            return {"type": "http.request", "body": b"password=wrong", "more_body": False}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        headers = [(b"host", b"127.0.0.1:8600")]
+        scope: Scope = {"type": "http", "method": "POST", "path": "/login", "headers": headers}
+        await Guard(page, door)(scope, receive, send)
+
+    async def attempts(count: int) -> None:
+        all_there = asyncio.Barrier(count)
+        await asyncio.gather(*(attempt(all_there) for _ in range(count)))
+
+    asyncio.run(attempts(20))
+    assert sorted(statuses) == [401] * FREE_ATTEMPTS + [429] * (20 - FREE_ATTEMPTS)
+
+
 def test_a_form_without_end_is_cut() -> None:
     door = Door(digest_of(b"right"), b"s" * 32)
     assert ask(door, "/login", "POST", body=b"x" * MAX_FORM_BYTES + b"&password=right")[0] == 401
@@ -102,7 +127,7 @@ def test_a_form_without_end_is_cut() -> None:
 @pytest.mark.parametrize("door", [DOOR, None], ids=["with-login", "without"])
 def test_a_page_of_another_site_is_refused_also_where_it_has_a_ticket(door: Door | None) -> None:
     cookie = f"{COOKIE}={DOOR.ticket()}"
-    for origin in ("http://elsewhere.example", "http://127.0.0.1:9999", "null"):
+    for origin in ("http://elsewhere.example", "http://127.0.0.1:9999", "null", "http://[", ""):
         assert ask(door, cookie=cookie, origin=origin)[0] == 403
         assert ask(door, kind="websocket", cookie=cookie, origin=origin)[0] == 403
     assert ask(door, kind="websocket", cookie=cookie, origin="http://127.0.0.1:8600")[0] == 101
@@ -113,6 +138,26 @@ def test_without_a_login_a_name_that_was_made_to_mean_this_machine_is_refused(ho
     assert ask(None, host=host)[0] == 403
     assert ask(None, host="localhost:8600")[0] == 200
     assert ask(None, host="[::1]:8600")[0] == 200
+
+
+def test_a_page_that_stays_open_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    async def socket(_scope: Scope, receive: Receive, _send: Send) -> None:
+        while not heard or heard[-1] != "websocket.disconnect":
+            heard.append((await receive())["type"])
+            if len(heard) == 2:
+                monkeypatch.setattr("deploy.dashboard.door.SESSION_S", -1.0)
+
+    async def receive() -> Message:
+        return {"type": "websocket.receive", "text": "3"}
+
+    async def send(_message: Message) -> None:
+        raise AssertionError
+
+    headers = [(b"host", b"127.0.0.1:8600"), (b"cookie", f"{COOKIE}={DOOR.ticket()}".encode())]
+    asyncio.run(Guard(socket, DOOR)({"type": "websocket", "path": "/", "headers": headers}, receive, send))
+    assert heard == ["websocket.receive", "websocket.receive", "websocket.disconnect"]
 
 
 def test_logging_out_takes_the_cookie_away() -> None:

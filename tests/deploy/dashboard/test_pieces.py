@@ -1,7 +1,5 @@
 """What the pages say of documents, before any browser sees it."""
 
-import pytest
-
 from broker.happenings import EventKind, Happening
 from broker.monitor import (
     AggregatorDocument,
@@ -14,13 +12,13 @@ from broker.monitor import (
     StepDocument,
 )
 from broker.topics import MONITOR_AGGREGATOR, Topics
-from deploy.dashboard import words
-from deploy.dashboard.curves import device_figures, options, run_figures, summaries
+from deploy.dashboard.curves import device_figures, options, run_figures
 from deploy.dashboard.fleet import PER_PAGE, Choice, choose, counted, needs_care, spark
 from deploy.dashboard.lanes import MAX_LANES, device_chart, round_chart
 from deploy.dashboard.markup import render
 from deploy.dashboard.mistakes import mistakes
 from deploy.dashboard.notices import notices
+from deploy.viewing.curves import summaries
 from deploy.viewing.standing import Believed, Standing
 from deploy.viewing.view import View
 
@@ -39,32 +37,6 @@ def part(*steps: tuple[str, float], status: str = "accepted", **given: object) -
 def closed(number: int, participants: dict[str, ParticipantDocument], **given: object) -> RoundDocument:
     shared = {"run": "r", "phase": "closed", "target": 2, "quorum": 1, "reported": 2, "outcome": "completed"}
     return RoundDocument.model_validate({**shared, "round": number, "participants": participants, **given})
-
-
-# -- words --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("seconds", "spelled"),
-    [
-        (0.04, "0.0 s"),
-        (4.26, "4.3 s"),
-        (41.4, "41 s"),
-        (60, "1 min"),
-        (200, "3 min 20 s"),
-        (18_600, "5 h 10 min"),
-        (190_000, "2 d 4 h"),
-    ],
-)
-def test_seconds_are_spelled_as_people_say_them(seconds: float, spelled: str) -> None:
-    assert words.duration(seconds) == spelled
-
-
-@pytest.mark.parametrize(
-    ("value", "spelled"), [(18_410, "18,410"), (18_070.3, "18,070"), (0.84382, "0.8438"), (0, "0")]
-)
-def test_numbers_have_the_digits_that_count(value: float, spelled: str) -> None:
-    assert words.number(value) == spelled
 
 
 # -- devices ------------------------------------------------------------------------------------------
@@ -271,7 +243,7 @@ def test_nothing_from_the_broker_becomes_markup() -> None:
     event = Happening(number=1, at_unix_s=0.0, kind=EventKind.LOST, text=evil, reason=f"{evil}!", user=evil)
     said = render("events", events=[event])
     one = device("pi-1", tags=(evil,), not_selected=evil)
-    said += render("card", device=one, busy=True, stale=False, care=evil, spark="")
+    said += render("card", device=one, busy=True, stale=False, care=evil, spark="", hot=True)
     said += render("device", device=one, name="pi-1", stale=False, care=evil, fields=[("Tags", evil)])
     matrix = mistakes(ConfusionDocument(run="r", round=1, classes=(evil, "b"), counts=((1, 2), (3, 4))))
     said += render("confusion", found=matrix, round=1)

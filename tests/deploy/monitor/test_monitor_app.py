@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from rich.color import Color
@@ -11,7 +12,7 @@ from textual.pilot import Pilot
 from broker.events import Connected, Disconnected, Received, Refused, SessionEvent, Subscribed
 from broker.happenings import Severity
 from broker.messages import Reply, Request, Verb
-from broker.monitor import AggregatorDocument, Document
+from broker.monitor import AggregatorDocument, Document, FederationDocument, ParticipantDocument, RunDocument
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
 from broker.topics import (
@@ -19,16 +20,23 @@ from broker.topics import (
     CONTROL_REQUEST,
     MONITOR_AGGREGATOR,
     MONITOR_DEVICE,
+    MONITOR_FEDERATION,
+    MONITOR_ROUND,
+    MONITOR_RUN,
+    Role,
     Topics,
 )
 from broker.wire import decode, encode
+from deploy.command.options import OperatorSettings
 from deploy.monitor.app import Monitor
 from deploy.monitor.columns import COLUMNS
 from deploy.monitor.confirm import Confirm
 from deploy.monitor.table import DeviceTable
 from deploy.viewing.feed import Feed
+from host.settings import load_settings
 from tests.broker.peer import Peer
-from tests.deploy.viewing.scene import device, event, happened, scene, written
+from tests.deploy.home.federation import local, make_home, running
+from tests.deploy.viewing.scene import RUN, device, event, happened, round_document, scene, written
 
 TOPICS = Topics("lab")
 SETTINGS = BrokerSettings(url="mqtt://127.0.0.1:1", username="monitor", federation="lab")
@@ -274,6 +282,24 @@ def test_enter_shows_one_device_with_its_rounds_and_steps() -> None:
     play(script, size=(150, 60))
 
 
+def test_names_and_words_of_others_are_text_wherever_they_stand() -> None:
+    evil = "[/] [bold]\x1b[2J"
+    part = ParticipantDocument(status=evil, training={f"loss{evil}": 1.0}, reason=evil)
+
+    async def script(stage: Stage) -> None:
+        shown = round_document(3).model_copy(update={"participants": {"pi-1": part}})
+        await stage.tell(TOPICS.topic(MONITOR_ROUND, run=RUN, round=3), shown)
+        said = device("pi-1", state=evil[:9], not_selected=evil, tags=(evil,), metrics={evil: 1.0})
+        await stage.tell(TOPICS.topic(MONITOR_DEVICE, device="pi-1"), said)
+        one = event(9, evil, Severity.ERROR)
+        await stage.hear(Received(*happened(TOPICS, one), retained=False, expiry_s=None))
+        await stage.press("down", "enter")
+        assert stage.screen.count("[/] [bold]") >= 5
+        assert "\x1b" not in stage.screen
+
+    play(script, size=(150, 60))
+
+
 def test_nothing_heard_is_said_plainly() -> None:
     async def script(stage: Stage) -> None:
         await stage.hear()
@@ -293,8 +319,9 @@ def test_nothing_heard_is_said_plainly() -> None:
     [
         (AggregatorDocument(online=False), "the aggregator is offline; this is what it said last"),
         (AggregatorDocument(online=True, renewed_every_s=30, at_unix_s=1.0), "the aggregator is silent for "),
+        (AggregatorDocument(online=True, schema_version=2), "its aggregator is of another version"),
     ],
-    ids=["offline", "silent"],
+    ids=["offline", "silent", "newer"],
 )
 def test_an_aggregator_that_says_nothing_any_more_is_named(document: AggregatorDocument, said: str) -> None:
     async def script(stage: Stage) -> None:
@@ -330,6 +357,22 @@ def test_a_command_is_not_given_before_it_is_confirmed(answer: str) -> None:
     play(script)
 
 
+def test_a_run_that_is_over_by_the_time_of_the_answer_gives_no_command_to_the_next() -> None:
+    async def script(stage: Stage) -> None:
+        await stage.press("x")
+        following = RunDocument(
+            run="digits-2", task="digits", state="training", round=1, rounds=9, started_unix_s=2000.0
+        )
+        await stage.tell(TOPICS.topic(MONITOR_RUN, run="digits-2"), following)
+        federation = FederationDocument(devices=3, live=2, run="digits-2", phase="training")
+        await stage.tell(TOPICS.topic(MONITOR_FEDERATION), federation)
+        await stage.press("y")
+        await stage.until(lambda: "run digits-1 is over: nothing was asked for" in stage.screen)
+        assert len(stage.app.workers) == 0
+
+    play(script)
+
+
 def test_without_a_run_there_is_nothing_to_pause() -> None:
     async def script(stage: Stage) -> None:
         await stage.hear(Connected("c"), Subscribed(ok=True))
@@ -350,11 +393,14 @@ def answer(aggregator: Peer, user: str) -> Request:
     return request
 
 
-def test_on_a_real_broker_it_follows_and_an_operator_commands(mosquitto: Mosquitto) -> None:
-    settings = mosquitto.settings("operator")
+def test_in_a_home_it_follows_and_commands_by_the_operators_file_as_it_is(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    file = home.of(Role.OPERATOR) / "operator.toml"
+    settings = load_settings(OperatorSettings, file, {}, {}).broker
     requests = TOPICS.filter(CONTROL_REQUEST)
     with (
-        Peer(mosquitto.settings("aggregator"), "aggregator", requests) as aggregator,
+        running(home),
+        Peer(local(home, Role.AGGREGATOR), "aggregator", requests) as aggregator,
         Feed(settings) as feed,
     ):
         for topic, payload in scene(TOPICS):
@@ -372,6 +418,7 @@ def test_on_a_real_broker_it_follows_and_an_operator_commands(mosquitto: Mosquit
             request = await asyncio.to_thread(answer, aggregator, "operator")
             assert (request.verb, request.device) == (Verb.EXCLUDE, "pi-2")
             await stage.until(lambda: "exclude it is" in stage.screen)
+            assert stage.feed.connected, "a command does not take its own viewer's place"
 
         play(script, feed=feed, settings=settings, told=False)
 

@@ -1,6 +1,4 @@
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from html.parser import HTMLParser
@@ -13,11 +11,12 @@ from aggregator.coordinator.phases import Decision
 from aggregator.records import Decided, Declined, Incident, IncidentKind, RoundClosed, Transition
 from broker.messages import DeclineReason
 from deploy.report.facts import Course
-from deploy.report.gantt import Bar, bars
+from deploy.report.gantt import bars
 from deploy.report.making import make_report
+from deploy.viewing.steps import Stretch
 from tests.deploy.report.history import THETA, Writer, devices_of, trained
+from tests.deploy.test_deploy_command import midge
 
-ROOT = Path(__file__).parents[3]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 HOSTILE = "<script>alert('1')</script><img src=x onerror=alert(2)>\"' $\\frac$ {{ 7 * 7 }} \x00\U0001f600"
 
@@ -88,9 +87,17 @@ def section(page: Page, title: str) -> str:
     return page.text.split(title, 1)[1].split(following[0], 1)[0]
 
 
-def test_a_run_with_every_trouble_is_told_whole(tmp_path: Path) -> None:
-    trained(tmp_path / "aggregator")
-    page = report(tmp_path / "aggregator", tmp_path / "report.html")
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A page and its pictures, of a run with every trouble."""
+    folder = tmp_path_factory.mktemp("written")
+    trained(folder / "aggregator")
+    output, pictures = folder / "report.html", folder / "new" / "pictures"
+    return make_report(folder / "aggregator", "digits-1", output, pictures)
+
+
+def test_a_run_with_every_trouble_is_told_whole(written: list[Path]) -> None:
+    page = check(written[0])
     assert page.tags.count("svg") == 8
     assert "10\N{NARROW NO-BREAK SPACE}000 parameters" in section(page, "What was trained")
     assert "5 of 6" not in section(page, "Metrics by round")
@@ -112,11 +119,9 @@ def test_a_run_with_every_trouble_is_told_whole(tmp_path: Path) -> None:
     assert "the run is older" not in page.text
 
 
-def test_pictures_are_written_as_files_too(tmp_path: Path) -> None:
-    trained(tmp_path / "aggregator")
-    pictures = tmp_path / "new" / "pictures"
-    written = make_report(tmp_path / "aggregator", "digits-1", tmp_path / "report.html", pictures)
-    assert written[0] == tmp_path / "report.html"
+def test_pictures_are_written_as_files_too(written: list[Path]) -> None:
+    pictures = written[0].parent / "new" / "pictures"
+    assert written[0].name == "report.html"
     assert {path.name for path in written[1:]} >= {"metric-1-accuracy.png", "confusion.png", "devices.png"}
     assert set(written[1:]) == set(pictures.iterdir())
     for path in written[1:]:
@@ -182,28 +187,41 @@ def of_values(writer: Writer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "title", "says"),
+    ("history", "said"),
     [
-        (without_a_closed_round, "Metrics by round", "No round has closed yet."),
-        (without_a_closed_round, "What was taken", "No round has closed yet."),
-        (without_a_closed_round, "What was trained", "the run's folder has no run.toml"),
-        (not_even_prepared, "By whom", "No device was asked yet."),
-        (not_even_prepared, "Each device against", "Nothing was measured yet."),
-        (without_validation, "Each device against", "No device has validation data"),
-        (without_validation, "Fairness", "No device reported"),
-        (without_any_evaluation, "Metrics by round", "No round was evaluated"),
-        (of_values, "What was taken", "The task has no classes."),
-        (of_values, "Metrics by round", "mean_absolute_error"),
+        (
+            without_a_closed_round,
+            {
+                "Metrics by round": "No round has closed yet.",
+                "What was taken": "No round has closed yet.",
+                "What was trained": "the run's folder has no run.toml",
+            },
+        ),
+        (
+            not_even_prepared,
+            {"By whom": "No device was asked yet.", "Each device against": "Nothing was measured yet."},
+        ),
+        (
+            without_validation,
+            {"Each device against": "No device has validation data", "Fairness": "No device reported"},
+        ),
+        (without_any_evaluation, {"Metrics by round": "No round was evaluated"}),
+        (
+            of_values,
+            {"What was taken": "The task has no classes.", "Metrics by round": "mean_absolute_error"},
+        ),
     ],
+    ids=["no closed round", "not prepared", "no validation", "no evaluation", "values"],
 )
 def test_a_section_without_content_says_why(
-    tmp_path: Path, history: Callable[[Writer], None], title: str, says: str
+    tmp_path: Path, history: Callable[[Writer], None], said: dict[str, str]
 ) -> None:
     writer = Writer(tmp_path / "aggregator")
     with closing(writer.ledger):
         history(writer)
         page = report(tmp_path / "aggregator", tmp_path / "report.html")
-    assert says in section(page, title)
+    for title, words in said.items():
+        assert words in section(page, title)
 
 
 def test_a_ledger_without_steps_says_so(tmp_path: Path) -> None:
@@ -241,45 +259,43 @@ def test_many_rounds_of_many_devices_make_no_larger_a_page(tmp_path: Path) -> No
     with closing(writer.ledger):
         writer.begin()
         writer.train(1, devices_of(500))
-        writer.repeat(1, 200)
+        writer.repeat(1, 120)
         writer.end()
     page = report(tmp_path / "aggregator", tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 600_000
     assert page.tags.count("tr") < 250
     assert "30 of 500 devices are shown" in page.text
-    assert "70\N{NARROW NO-BREAK SPACE}000 of 100\N{NARROW NO-BREAK SPACE}000 updates" in page.text
+    assert "42\N{NARROW NO-BREAK SPACE}000 of 60\N{NARROW NO-BREAK SPACE}000 updates" in page.text
 
 
 def test_a_course_is_waiting_once_its_update_counts() -> None:
     course = Course("pi-1", (("training", 1.0), ("reported", 3.0), ("evaluating", 5.0), ("idle", 6.0)))
     assert list(bars(course, 7.0)) == [
-        Bar("training", 1.0, 2.0),
-        Bar("waiting", 3.0, 2.0),
-        Bar("evaluating", 5.0, 1.0),
-        Bar("waiting", 6.0, 1.0),
+        Stretch("training", 1.0, 2.0),
+        Stretch("waiting", 3.0, 2.0),
+        Stretch("evaluating", 5.0, 1.0),
+        Stretch("waiting", 6.0, 1.0),
     ]
     assert list(bars(Course("pi-2", ()), 7.0)) == []
 
 
-def midge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploy.command.entry", "report", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_the_verb_takes_the_aggregators_settings_file(tmp_path: Path) -> None:
+def test_the_verb_takes_the_aggregators_settings_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     trained(tmp_path / "state", rounds=2)
     config = tmp_path / "aggregator.toml"
     config.write_text('folder = "state"\n[broker]\nurl = "mqtt://localhost"\n')
     output = tmp_path / "report.html"
-    ended = midge("digits-1", "--config", str(config), "-o", str(output))
-    assert (ended.stderr, ended.stdout) == ("", f"{output}\n")
+    assert midge(monkeypatch, "report", "digits-1", "--config", str(config), "-o", str(output)) == 0
+    told = capsys.readouterr()
+    assert (told.err, told.out) == ("", f"{output}\n")
     check(output)
 
 
-def test_the_verb_says_what_it_needs(tmp_path: Path) -> None:
-    ended = midge("digits-1")
-    assert ended.returncode == 78
-    assert "give --folder DIR, or --config FILE" in ended.stderr
-    ended = midge("digits-1", "--folder", str(tmp_path))
-    assert ended.returncode == 78
-    assert "Traceback" not in ended.stderr
+def test_the_verb_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert midge(monkeypatch, "report", "digits-1") == 78
+    assert "give --folder DIR, or --config FILE" in capsys.readouterr().err
+    assert midge(monkeypatch, "report", "digits-1", "--folder", str(tmp_path)) == 78
+    assert "there is no such file; name the aggregator's folder" in capsys.readouterr().err

@@ -3,12 +3,24 @@ import pytest
 from broker.happenings import EventKind
 from broker.monitor import FederationDocument, RoundDocument, RunDocument
 from broker.topics import MONITOR_FEDERATION, MONITOR_ROUND, MONITOR_RUN, Topics
+from deploy.viewing import prose
 from deploy.viewing.curves import curves, drawn
 from deploy.viewing.devices import LossHistory, remark
 from deploy.viewing.events import line
 from deploy.viewing.summary import summary
 from deploy.viewing.view import View
-from deploy.viewing.words import bar, degrees, duration, metrics, percent, rate, size, sparkline
+from deploy.viewing.words import (
+    bar,
+    clock,
+    degrees,
+    duration,
+    metrics,
+    moment,
+    percent,
+    rate,
+    size,
+    sparkline,
+)
 from tests.deploy.viewing.scene import RUN, device, event, round_document, scene
 
 TOPICS = Topics("lab")
@@ -58,6 +70,43 @@ def test_bytes_have_decimal_units(count: float, said: str) -> None:
 def test_figures_that_are_not_known_are_a_dash() -> None:
     assert (percent(None), rate(None), rate(0.0), degrees(None)) == ("-", "-", "-", "-")
     assert (percent(0.874), rate(4.25), rate(42.4), degrees(61.2)) == ("87 %", "4.2/s", "42/s", "61°C")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spelled"),
+    [
+        (None, prose.NOTHING),
+        (float("inf"), prose.NOTHING),
+        (-1.0, "0 s"),
+        (0.042, "0.042 s"),
+        (4.26, "4.3 s"),
+        (41.4, "41 s"),
+        (59.6, "1 min"),
+        (200, "3 min 20 s"),
+        (18_600, "5 h 10 min"),
+        (190_000, "2 d 4 h"),
+    ],
+)
+def test_pages_spell_seconds_as_people_say_them(seconds: float | None, spelled: str) -> None:
+    assert prose.duration(seconds) == spelled
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        (18_410, "18\N{NARROW NO-BREAK SPACE}410"),
+        (18_070.3, "18\N{NARROW NO-BREAK SPACE}070"),
+        (0.84382, "0.8438"),
+        (0, "0"),
+    ],
+)
+def test_pages_spell_numbers_with_the_digits_that_count(value: float, spelled: str) -> None:
+    assert prose.number(value) == spelled
+
+
+def test_a_day_that_no_calendar_has_is_a_dash() -> None:
+    assert (clock(1e18), moment(-1e18)) == ("-", "-")
+    assert line(event(1, "joined").model_copy(update={"at_unix_s": 1e300})).startswith("-   joined")
 
 
 def test_metrics_of_a_part_of_the_data_are_left_out() -> None:
