@@ -46,5 +46,5 @@ def _vague(why: str) -> str:
     if why.startswith("holds "):
         return "holds too few examples"
     if why.startswith("not available, "):
-        return why.split(": ")[0]
+        return why.split(": ", maxsplit=1)[0]
     return ": ".join(why.split(": ")[:2]) if why.startswith("declined ") else why

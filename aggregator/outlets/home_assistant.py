@@ -139,9 +139,7 @@ class HomeAssistant:
     def _describe_federation(self, run: str | None = None) -> None:
         assert self._discovery is not None
         self._run = run or self._run
-        payload = federation_payload(
-            self._discovery, self._version, self._beat_s, self._run, self._metrics
-        )
+        payload = federation_payload(self._discovery, self._version, self._beat_s, self._run, self._metrics)
         self._want(self._discovery.topic(FEDERATION), payload)
 
     def _want(self, topic: str, payload: bytes) -> None:

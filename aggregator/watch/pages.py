@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.state import Round, Run
-from aggregator.ledger import RoundRow
+from aggregator.ledger_rows import RoundRow
 from aggregator.watch.annals import durations_s
 from aggregator.watch.devices import device_document
 from aggregator.watch.federation import federation

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from aggregator.coordinator.phases import RoundOutcome
 from aggregator.coordinator.state import Run
-from aggregator.ledger import RoundRow
+from aggregator.ledger_rows import RoundRow
 from aggregator.watch.annals import RunFacts
 from aggregator.watch.federation import phase_of
 from broker.messages import RunSummary

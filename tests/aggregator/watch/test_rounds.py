@@ -9,7 +9,7 @@ import pytest
 from aggregator.coordinator import events as on
 from aggregator.coordinator.cohort import MAX_COHORT
 from aggregator.coordinator.state import Participant, Step
-from aggregator.ledger import RoundRow
+from aggregator.ledger_rows import RoundRow
 from aggregator.watch.confusion import confusion_path
 from aggregator.watch.pages import RECENT_EVERY_S
 from aggregator.watch.rounds import DETAILED_PARTICIPANTS
