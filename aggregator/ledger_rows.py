@@ -71,7 +71,8 @@ class IncidentRow:
     unix_s: float
 
 
-def _metrics(column: str | None) -> Metrics | None:
+def metrics_of(column: str | None) -> Metrics | None:
+    """(sum, weight) by name."""
     if column is None:
         return None
     return {name: (total, weight) for name, (total, weight) in json.loads(column).items()}
@@ -93,7 +94,7 @@ def summary_of(row: sqlite3.Row) -> RunSummary:
         rounds=rounds if isinstance(rounds, int) else row["rounds_done"],
         rounds_done=row["rounds_done"],
         started_unix_s=row["started_unix_s"],
-        metrics=means(_metrics(row["metrics"])),
+        metrics=means(metrics_of(row["metrics"])),
     )
 
 
@@ -102,7 +103,7 @@ def round_of(row: sqlite3.Row) -> RoundRow:
     names = [field.name for field in fields(RoundRow)]
     values = {name: row[name] for name in names}
     for name in ("metrics", "federated"):
-        values[name] = _metrics(row[name])
+        values[name] = metrics_of(row[name])
     values["theta"] = None if row["theta"] is None else BlobRef.model_validate_json(row["theta"])
     return RoundRow(**values)
 
@@ -111,7 +112,7 @@ def participant_of(row: sqlite3.Row) -> ParticipantRow:
     """A participant of `ledger_schema.PARTICIPANTS`."""
     values = {name: row[name] for name in row.keys()}  # noqa: SIM118  a Row iterates over its values
     for name in ("metrics", "validation", "reported"):
-        values[name] = _metrics(row[name])
+        values[name] = metrics_of(row[name])
     values["steps"] = tuple((state, at_s) for state, at_s in json.loads(row["steps"] or "[]"))
     return ParticipantRow(**values)
 

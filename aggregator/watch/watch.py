@@ -16,9 +16,11 @@ from aggregator.watch.federation import incidents
 from aggregator.watch.guard import Guard
 from aggregator.watch.pages import Page, Pages
 from aggregator.watch.past import Past
+from aggregator.watch.remembered import remembered
 from aggregator.watch.story import happening
 from aggregator.watch.stream import Stream
 from aggregator.watch.turns import Turns
+from broker.happenings import Happening
 from broker.needs import Misfit
 from broker.topics import (
     MONITOR_CONFUSION,
@@ -77,7 +79,7 @@ class Watch:
         """Why the run waits, as of the last look; empty while it does not wait for devices."""
         self._guard = Guard()
         self._board = Board(publish, rate_s)
-        self._stream = Stream(session)
+        self._stream = Stream(session, self._remembered())
         self._attendance = Attendance(core.fleet)
         self._turns = Turns()
         self._waiting: list[str] = []
@@ -85,6 +87,12 @@ class Watch:
         self._incidents = incidents(past.ledger)
         self._news = True
         self._due = 0.0
+
+    def _remembered(self) -> list[Happening]:
+        """What happened before; none where the ledger cannot be read."""
+        found: list[Happening] = []
+        self._guard.run("remembering events", lambda: found.extend(map(self._told, remembered(self._ledger))))
+        return found
 
     @property
     def observers(self) -> list[Observer]:

@@ -242,7 +242,8 @@ def test_the_last_run_is_shown_by_the_next_process_too() -> None:
     screen.complete_round()
     screen.shown.clear()
     screen.begin()
-    assert screen.look() == ["devices/a", "federation", RUN_TOPIC, f"{RUN_TOPIC}/history", ROUND_TOPIC]
+    history = f"{RUN_TOPIC}/history"
+    assert screen.look() == ["devices/a", "federation", "recent", RUN_TOPIC, history, ROUND_TOPIC]
     assert screen.shown[RUN_TOPIC]["state"] == "finished"
 
 
