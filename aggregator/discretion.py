@@ -27,7 +27,9 @@ def without_data(document: Document) -> Document:
         parts = {
             name: part.model_copy(update=_NOTHING_OF_A_PART) for name, part in document.participants.items()
         }
-        return document.model_copy(update={"participants": parts})
+        # While they come in, means change by what one device said.
+        means = document.federated if document.outcome is not None else {}
+        return document.model_copy(update={"participants": parts, "federated": means})
     return document
 
 
@@ -43,4 +45,6 @@ def _vague(why: str) -> str:
     """What its data lacks, a device says itself, and people read it in the aggregator's log."""
     if why.startswith("holds "):
         return "holds too few examples"
+    if why.startswith("not available, "):
+        return why.split(": ", maxsplit=1)[0]
     return ": ".join(why.split(": ")[:2]) if why.startswith("declined ") else why

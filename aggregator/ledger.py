@@ -8,15 +8,24 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from aggregator import ledger_schema as schema
+from aggregator.ledger_rows import (
+    Answer,
+    IncidentRow,
+    ParticipantRow,
+    RoundRow,
+    blob_of,
+    incident_of,
+    participant_of,
+    round_of,
+    summary_of,
+)
 from aggregator.records import Invited, Record, RoundOpened
 from broker.messages import BlobRef, ReceiptOutcome, RejectReason, RunSummary
-from broker.monitor import means
-from broker.names import Metrics
 from host.errors import ConfigError, NoRoomError, StorageError
 
 log = logging.getLogger(__name__)
@@ -31,67 +40,6 @@ _CURES = {
     "SQLITE_READONLY": "the file is read-only: give it to the user who runs the aggregator",
     "SQLITE_CANTOPEN": "the file cannot be opened: check its folder and who owns it",
 }
-
-
-class Answer(NamedTuple):
-    """The final answer to an offer."""
-
-    outcome: ReceiptOutcome
-    reason: RejectReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RoundRow:
-    """A round as the ledger has it; `outcome` is None while it is open."""
-
-    round: int
-    target: int
-    quorum: int
-    participants: int
-    accepted: int
-    bytes_up: int
-    bytes_down: int
-    opened_unix_s: float
-    closed_unix_s: float | None
-    outcome: str | None
-    reason: str | None
-    theta: BlobRef | None
-    metrics: Metrics | None
-    federated: Metrics | None
-
-
-@dataclass(frozen=True, slots=True)
-class ParticipantRow:
-    """What a device did in a round; `digest` to `size` are of its accepted update.
-
-    `steps` are (state, seconds since the round opened); empty while the round is open.
-    """
-
-    device: str
-    digest: str | None
-    examples: int | None
-    metrics: Metrics | None
-    validation: Metrics | None
-    seconds: float | None
-    size: int | None
-    steps: tuple[tuple[str, float], ...]
-    bytes_down: int | None
-    refused: str | None
-    refused_reason: str | None
-    declined: str | None
-    reported: Metrics | None
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentRow:
-    """A mishap, and when it was noted."""
-
-    kind: str
-    run: str | None
-    round: int | None
-    subject: str
-    detail: str
-    unix_s: float
 
 
 class Ledger:
@@ -161,8 +109,7 @@ class Ledger:
     def incidents(self, limit: int = 20) -> list[IncidentRow]:
         """List the newest incidents, newest first."""
         rows = self._all("SELECT * FROM incidents ORDER BY id DESC LIMIT ?", (limit,))
-        names = [field.name for field in fields(IncidentRow)]
-        return [IncidentRow(**{name: row[name] for name in names}) for row in rows]
+        return [incident_of(row) for row in rows]
 
     def excluded(self) -> dict[str, str]:
         """Why each device that is excluded is so, by device."""
@@ -176,11 +123,11 @@ class Ledger:
 
     def runs(self, limit: int = 100) -> list[RunSummary]:
         """List the newest runs, newest first."""
-        return [_summary(row) for row in self._all(schema.RUNS, (limit,))]
+        return [summary_of(row) for row in self._all(schema.RUNS, (limit,))]
 
     def rounds(self, run: str, after: int = 0) -> list[RoundRow]:
         """List a run's rounds in order, those after round `after`."""
-        return [_round(row) for row in self._all(schema.ROUNDS, (run, after))]
+        return [round_of(row) for row in self._all(schema.ROUNDS, (run, after))]
 
     def query(self, statement: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         """Read whatever a view of its own wants to know."""
@@ -189,7 +136,7 @@ class Ledger:
     def participants(self, run: str, round_: int) -> list[ParticipantRow]:
         """List what each device did in a round, in the order of their names."""
         rows = self._all(schema.PARTICIPANTS, {"run": run, "round": round_})
-        return [_participant(row) for row in rows]
+        return [participant_of(row) for row in rows]
 
     def reply(self, request: str) -> bytes | None:
         """Return the reply to a request that was answered before."""
@@ -213,12 +160,14 @@ class Ledger:
 
     def wanted_blobs(self) -> list[BlobRef]:
         """List the blobs that lie on the broker, as far as is known."""
-        return [_blob(row) for row in self._all("SELECT * FROM blobs WHERE dropped IS NULL ORDER BY digest")]
+        return [
+            blob_of(row) for row in self._all("SELECT * FROM blobs WHERE dropped IS NULL ORDER BY digest")
+        ]
 
     def dropped_blobs(self, limit: int = 64) -> list[BlobRef]:
         """List the blobs dropped last, newest first."""
         rows = self._all("SELECT * FROM blobs WHERE dropped NOT NULL ORDER BY dropped DESC LIMIT ?", (limit,))
-        return [_blob(row) for row in rows]
+        return [blob_of(row) for row in rows]
 
     def device_keys(self) -> dict[str, str]:
         """Each device's public key, as it was first used."""
@@ -344,44 +293,3 @@ def _column(value: object) -> object:
     if isinstance(value, Mapping | tuple):
         return json.dumps(value, allow_nan=False)
     return value
-
-
-def _metrics(column: str | None) -> Metrics | None:
-    if column is None:
-        return None
-    return {name: (total, weight) for name, (total, weight) in json.loads(column).items()}
-
-
-def _blob(row: sqlite3.Row) -> BlobRef:
-    return BlobRef(digest=row["digest"], size=row["size"], chunk_bytes=row["chunk_bytes"])
-
-
-def _summary(row: sqlite3.Row) -> RunSummary:
-    rounds = json.loads(row["settings"]).get("rounds")
-    return RunSummary(
-        run=row["run"],
-        task=row["task"],
-        state=row["outcome"] or "active",
-        reason=row["reason"] or "",
-        rounds=rounds if isinstance(rounds, int) else row["rounds_done"],
-        rounds_done=row["rounds_done"],
-        started_unix_s=row["started_unix_s"],
-        metrics=means(_metrics(row["metrics"])),
-    )
-
-
-def _round(row: sqlite3.Row) -> RoundRow:
-    names = [field.name for field in fields(RoundRow)]
-    values = {name: row[name] for name in names}
-    for name in ("metrics", "federated"):
-        values[name] = _metrics(row[name])
-    values["theta"] = None if row["theta"] is None else BlobRef.model_validate_json(row["theta"])
-    return RoundRow(**values)
-
-
-def _participant(row: sqlite3.Row) -> ParticipantRow:
-    values = {name: row[name] for name in row.keys()}  # noqa: SIM118  a Row iterates over its values
-    for name in ("metrics", "validation", "reported"):
-        values[name] = _metrics(row[name])
-    values["steps"] = tuple((state, at_s) for state, at_s in json.loads(row["steps"] or "[]"))
-    return ParticipantRow(**values)

@@ -23,7 +23,7 @@ from typing import Any
 
 from aggregator.aggregate import state_path
 from aggregator.confusion import SUFFIX as CONFUSION_SUFFIX
-from aggregator.ledger import RoundRow
+from aggregator.ledger_rows import RoundRow
 from aggregator.records import JSON
 from aggregator.toml import to_toml
 from broker.monitor import means

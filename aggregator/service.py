@@ -6,15 +6,14 @@ Everything here runs in the loop's thread, except what `Jobs` and the Keras chil
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
 
 from aggregator.claim import Claim
 from aggregator.coordinator import effects as do
 from aggregator.coordinator import events as on
 from aggregator.deeds import Deeds
 from aggregator.exclusions import Exclusions
+from aggregator.execution import Execution
 from aggregator.hearing import BRANCHES, Hearers, Hearing
 from aggregator.inspection import Inspection
 from aggregator.intake import IntakeLimits
@@ -26,7 +25,7 @@ from aggregator.operators import Operators, state_of
 from aggregator.outlets.outlets import Outlets
 from aggregator.post import Post, farewell
 from aggregator.publisher import Publisher
-from aggregator.records import Incident, UpdateRefused
+from aggregator.records import Incident
 from aggregator.room import Room
 from aggregator.shelf import Shelf
 from aggregator.spool import Spool
@@ -45,11 +44,11 @@ from broker.events import (
     TakenOver,
     Unreachable,
 )
-from broker.messages import Receipt, ReceiptOutcome, Request, Verb
+from broker.messages import Request, Verb
 from broker.sealing import SealingKey
 from broker.session import Session
 from broker.signing import Signer
-from host.errors import NoRoomError, WireError
+from host.errors import NoRoomError
 from host.exits import ExitCode
 from host.loop import Jobs, Loop
 from host.notify import Notifier
@@ -127,7 +126,16 @@ class Service:
         )
         letters = Letters(sealing, device_keys)
         self._hearing = Hearing(self._topics, self._tell, hearers, letters)
-        self._deeds = Deeds(self._deed_table(), self._filled)
+        execution = Execution(
+            self._core,
+            self._ledger,
+            self._post,
+            self._uploads,
+            self._workshop,
+            self._shelf,
+            self._outlets.note,
+        )
+        self._deeds = Deeds(execution.table(), self._filled)
         self._room = Room(settings.folder, self._core, self._deeds, self._tell, self._note)
 
     # -- life ------------------------------------------------------------------------------------
@@ -213,7 +221,8 @@ class Service:
         if self._watch.next_deadline() <= now:
             self._publisher.pump()
             self._post.pump()
-            self._watch.look(now)
+            # What was due before may have taken its time: budgets are of the time in which things are said.
+            self._watch.look(time.monotonic())
             self._outlets.look(now)
             self._claim.renew(now)
             self._room.renew(now)
@@ -335,51 +344,3 @@ class Service:
         elif isinstance(event, on.StopRun):
             self._workshop.give_up()
         return effects
-
-    def _persist(self, effect: do.Persist) -> None:
-        self._ledger.commit(effect.records, effect.snapshot)
-        for record in effect.records:
-            log.log(*narrate(record), extra=facts(record))
-
-    def _admit(self, effect: do.Admit) -> None:
-        run = self._core.run
-        assert run is not None
-        try:
-            layout = self._workshop.layout(run.run)
-        except (OSError, WireError) as error:
-            about = {"device": effect.device, "run": run.run, "round": effect.offer.round}
-            text = "an update of %s must wait, the run's program cannot be read: %s"
-            log.error(text, effect.device, error, extra=about)  # noqa: TRY400 - no bug of ours
-            return
-        self._uploads.admit(effect.device, effect.offer, layout, run.settings.max_norm, time.monotonic())
-
-    def _answer_from_ledger(self, effect: do.AnswerFromLedger) -> None:
-        offer = effect.offer
-        transfer = offer.update.transfer
-        outcome, reason = self._ledger.answer(offer.run, offer.round, effect.device, transfer)
-        receipt = Receipt(run=offer.run, round=offer.round, transfer=transfer, outcome=outcome, reason=reason)
-        self._post.to_device(effect.device, receipt)
-        if outcome is ReceiptOutcome.LATE:
-            self._outlets.note((UpdateRefused(offer.run, offer.round, effect.device, outcome),))
-
-    def _write_history(self, effect: do.WriteHistory) -> None:
-        run = self._core.run
-        spooled = set() if run is None else {(run.run, number) for number in run.spooled}
-        self._workshop.write_history(effect.run, spooled)
-
-    def _deed_table(self) -> dict[type[do.Effect], Callable[[Any], None]]:
-        return {
-            do.Reject: lambda _: None,
-            do.Persist: self._persist,
-            do.Prepare: self._workshop.prepare,
-            do.PublishBlobs: self._shelf.publish,
-            do.RetractBlobs: self._shelf.retract,
-            do.Announce: lambda effect: self._post.announce(effect.assignment, effect.expiry_s),
-            do.Send: lambda effect: self._post.to_device(effect.device, effect.message),
-            do.Admit: self._admit,
-            do.AnswerFromLedger: self._answer_from_ledger,
-            do.DropUploads: lambda effect: self._uploads.drop(effect.run, effect.round, time.monotonic()),
-            do.Aggregate: self._workshop.aggregate,
-            do.Evaluate: self._workshop.evaluate,
-            do.WriteHistory: self._write_history,
-        }

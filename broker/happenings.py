@@ -48,7 +48,10 @@ class Happening(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    number: int = Field(description="counts up; it begins anew when the aggregator's session does")
+    number: int = Field(
+        description="counts up from 1 in each session of the aggregator; up to 0, in `monitor/recent`, "
+        "stands what its ledger has of earlier ones"
+    )
     at_unix_s: float
     kind: EventKind
     severity: Severity = Severity.INFO

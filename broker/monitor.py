@@ -26,6 +26,8 @@ _LEFT_OUT: tuple[set[str], ...] = (
 )
 SCHEMA_VERSION = 1
 MAX_HISTORY_ROUNDS = 200
+# Far more than a task's own metrics need.
+MAX_HISTORY_BYTES = 256_000
 MAX_CONFUSION_CLASSES = 100
 
 Means = dict[MetricName, Finite]
@@ -125,7 +127,7 @@ class RoundSummary(BaseModel):
 
 
 class HistoryDocument(Document):
-    """The closed rounds of a run, oldest first; of more than 200 evenly chosen ones, and the last."""
+    """The closed rounds of a run, oldest first; of over 200, or 256 kB, evenly chosen ones, and the last."""
 
     run: RunId
     rounds: tuple[RoundSummary, ...]

@@ -81,7 +81,7 @@ RENEWED = {
     topics.MONITOR_INCIDENTS: _EVERY,
     topics.MONITOR_EVENTS: "never: each is said once, and not retained",
     topics.MONITOR_RECENT: f"not: said {pages.RECENT_EVERY_S:g} s after the last at the soonest",
-    topics.MONITOR_RUN: _EVERY,
+    topics.MONITOR_RUN: f"{_EVERY}; once it has ended, not",
     topics.MONITOR_ROUND: f"{_EVERY}; once it is closed, not",
     topics.MONITOR_HISTORY: "not: said when a round closes",
     topics.MONITOR_CONFUSION: "not: said when a round closes",

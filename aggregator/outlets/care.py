@@ -163,6 +163,7 @@ class Care:
 
     def _forget(self, device: str) -> None:
         self._lost_since.pop(device, None)
+        self._rejected.pop(device, None)
         for devices in (self._lost_told, self._conflicts, self._conflicts_told):
             devices.discard(device)
 

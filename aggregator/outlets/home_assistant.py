@@ -4,6 +4,7 @@ import json
 import logging
 import random
 from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,8 @@ MESSAGES_PER_S, MESSAGES_AT_ONCE = 8.0, 8.0
 BIRTH_SPREAD_S = 10.0
 BIRTH = b"online"
 TOLD = "home-assistant.json"
+# It is written whole, and synced: a large fleet must not wear out the disk, nor have rounds wait for it.
+KEPT_EVERY_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +65,10 @@ class HomeAssistant:
         self._pending: dict[str, None] = dict.fromkeys(
             topic for topic in sorted(self._told) if self._is_over(topic, excluded)
         )
+        self._keep_at = 0.0
         self._bucket = Bucket(MESSAGES_PER_S, MESSAGES_AT_ONCE)
         self._run: str | None = None
-        self._metrics: set[str] = set()
+        self._metrics: list[str] = []
         self._again_at: float | None = None
         self._complained = False
 
@@ -93,8 +97,9 @@ class HomeAssistant:
             )
             self._want(self._discovery.topic(document.device), payload)
         elif isinstance(document, RunDocument):
-            found = {name for name in document.metrics if is_of_whole(name)}
-            self._metrics = set(sorted(self._metrics | found)[:MAX_METRICS])
+            # Those of an earlier run stay, for the newest may not have measured anything yet.
+            names = [*filter(is_of_whole, sorted(document.metrics)), *self._metrics]
+            self._metrics = list(dict.fromkeys(names))[:MAX_METRICS]
             self._describe_federation(document.run)
         elif isinstance(document, FederationDocument):
             self._describe_federation(document.run)
@@ -124,18 +129,17 @@ class HomeAssistant:
         if self._again_at is not None and now >= self._again_at:
             self._again_at = None
             self.connected()
-        due = list(self._pending)[: int(MESSAGES_AT_ONCE)]
-        # Before it is said: what a crash leaves there is found again.
-        self._keep(self._told | {topic for topic in due if topic in self._wanted})
-        gone = {topic for topic in due if self._say(topic) and topic not in self._wanted}
-        self._keep(self._told - gone)
+        if now >= self._keep_at:
+            # Before it is said: what a crash leaves there is found again.
+            self._keep(self._told | (self._pending.keys() & self._wanted.keys()), now)
+        sayable = (topic for topic in self._pending if topic in self._told or topic not in self._wanted)
+        due = list(islice(sayable, int(MESSAGES_AT_ONCE)))
+        self._told -= {topic for topic in due if self._say(topic) and topic not in self._wanted}
 
     def _describe_federation(self, run: str | None = None) -> None:
         assert self._discovery is not None
         self._run = run or self._run
-        payload = federation_payload(
-            self._discovery, self._version, self._beat_s, self._run, sorted(self._metrics)
-        )
+        payload = federation_payload(self._discovery, self._version, self._beat_s, self._run, self._metrics)
         self._want(self._discovery.topic(FEDERATION), payload)
 
     def _want(self, topic: str, payload: bytes) -> None:
@@ -152,10 +156,11 @@ class HomeAssistant:
 
     # -- what is there -----------------------------------------------------------------------------
 
-    def _keep(self, told: set[str]) -> None:
+    def _keep(self, told: set[str], now: float) -> None:
         self._told = told
         if told == self._kept:
             return
+        self._keep_at = now + KEPT_EVERY_S
         try:
             if told:
                 write_atomic(self._file, json.dumps(sorted(told), indent=1).encode())

@@ -4,6 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aggregator.kept import Kept
 from aggregator.outlets.care import Care
@@ -13,6 +14,7 @@ from aggregator.outlets.webhook import Target, Webhook
 from aggregator.post import Post
 from aggregator.records import DeviceExcluded, Record
 from aggregator.settings import AggregatorSettings
+from aggregator.watch.guard import Guard
 from aggregator.watch.watch import Watch
 from broker.events import Received
 from broker.happenings import EventDocument
@@ -30,6 +32,7 @@ class Outlets:
         self._version = version
         self._session = session
         self._watch = watch
+        self._guard = Guard()
         discovery = settings.discovery
         self._home = HomeAssistant(
             discovery,
@@ -71,12 +74,15 @@ class Outlets:
         """These records stand in the ledger, or tell of what did not change it: for the watch, too."""
         self._watch.note(noted)
         for record in noted:
-            if self._figures is not None:
-                self._figures.note(record)
-            if self._care is not None:
-                self._care.note(record, time.time())
-            if isinstance(record, DeviceExcluded):
-                self._home.forget(record.device)
+            self._guard.run("an outlet", partial(self._note, record))
+
+    def _note(self, record: Record) -> None:
+        if self._figures is not None:
+            self._figures.note(record)
+        if self._care is not None:
+            self._care.note(record, time.time())
+        if isinstance(record, DeviceExcluded):
+            self._home.forget(record.device)
 
     def _see(self, _topic: str, document: Document | EventDocument) -> None:
         self._home.see(document)
@@ -98,8 +104,8 @@ class Outlets:
 
     def look(self, now: float) -> None:
         """The watch has looked: tell what there is."""
-        self._home.pump(now)
-        self._call(now)
+        self._guard.run("what Home Assistant is told", partial(self._home.pump, now))
+        self._guard.run("the webhook", partial(self._call, now))
 
     def _call(self, now: float, *, last: bool = False) -> None:
         if self._care is None or self._webhook is None:

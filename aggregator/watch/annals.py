@@ -1,6 +1,7 @@
 """What views want to know of the ledger, asked of it in SQL."""
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,7 +17,7 @@ _STANDINGS = """
     FROM participants p
     JOIN rounds r ON (r.run, r.round) = (p.run, p.round) AND r.outcome IS NOT NULL
     LEFT JOIN updates u ON (u.run, u.round, u.device) = (p.run, p.round, p.device)
-    WHERE p.run = ? GROUP BY p.device"""
+    WHERE p.run = ? AND p.round > ? AND p.round <= ? GROUP BY p.device"""
 _STEPS = "SELECT target, unix_s FROM transitions WHERE run = ? AND round = ? ORDER BY id"
 _BETWEEN: tuple[str, ...] = (Phase.WAITING, Phase.IDLE)
 _FACTS = "SELECT parameters, ended_unix_s FROM runs WHERE run = ?"
@@ -51,20 +52,51 @@ def run_facts(ledger: Ledger, run: str) -> RunFacts:
     return RunFacts(parameters, ended_unix_s)
 
 
-def standings(ledger: Ledger, run: str) -> dict[str, Standing]:
-    """How each device that was ever asked did; a device's metrics are of its newest update."""
-    rows = ledger.query(_STANDINGS, (run,))
-    examples = sum(row["examples"] for row in rows)
-    return {
-        row["device"]: Standing(
-            asked=row["asked"],
-            accepted=row["accepted"],
-            contribution=row["examples"] / examples if examples else None,
-            training=_means(row["metrics"]),
-            validation=_means(row["validation"]),
-        )
-        for row in rows
-    }
+class Standings:
+    """How each device did that a run ever asked; what does not change any more is read once."""
+
+    def __init__(self, ledger: Ledger, run: str) -> None:
+        self._ledger = ledger
+        self._run = run
+        self._settled: dict[str, _Tally] = {}
+        self._settled_to = 0
+
+    def read(self, newest: int) -> dict[str, Standing]:
+        """Up to the round that closed last, `newest`; only this one still takes updates that come late."""
+        self._settled = self._with(self._settled, self._settled_to, newest - 1)
+        self._settled_to = newest - 1
+        tallies = self._with(self._settled, newest - 1, newest)
+        examples = sum(tally.examples for tally in tallies.values())
+        return {device: _standing(tally, examples) for device, tally in tallies.items()}
+
+    def _with(self, tallies: dict[str, "_Tally"], after: int, to: int) -> dict[str, "_Tally"]:
+        rows = self._ledger.query(_STANDINGS, (self._run, after, to)) if after < to else []
+        return tallies | {row["device"]: _added(tallies.get(row["device"], _Tally()), row) for row in rows}
+
+
+class _Tally(NamedTuple):
+    asked: int = 0
+    accepted: int = 0
+    examples: int = 0
+    training: Means = {}  # noqa: RUF012 - never changed
+    validation: Means = {}  # noqa: RUF012
+
+
+def _added(tally: _Tally, row: sqlite3.Row) -> _Tally:
+    """With the rounds of a row; a device's metrics are of its newest update."""
+    came = row["accepted"] > 0
+    return _Tally(
+        asked=tally.asked + row["asked"],
+        accepted=tally.accepted + row["accepted"],
+        examples=tally.examples + row["examples"],
+        training=_means(row["metrics"]) if came else tally.training,
+        validation=_means(row["validation"]) if came else tally.validation,
+    )
+
+
+def _standing(tally: _Tally, examples: int) -> Standing:
+    contribution = tally.examples / examples if examples else None
+    return Standing(tally.asked, tally.accepted, contribution, tally.training, tally.validation)
 
 
 def durations_s(ledger: Ledger, run: str, round_: int) -> dict[str, float]:

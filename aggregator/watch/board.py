@@ -5,14 +5,16 @@ that no other waits for them. Within any T seconds that is at most 16 + 32 T mes
 one document larger than half of its bucket; the aggregator's beat comes on top, at most one a second.
 """
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from math import inf
 from typing import Protocol, TypeAlias
 from zlib import crc32
 
 from aggregator.watch.bucket import Bucket
+from aggregator.watch.guard import Guard
 from broker.happenings import EventDocument
 from broker.monitor import Document
 
@@ -24,8 +26,8 @@ LARGE_BYTES = 8_000
 DOCUMENT_BYTES_PER_S = 8_000.0
 # A document is renewed after this part of what it says, or up to all of it: not all of them at once.
 RENEWED_FROM = 0.75
-
-log = logging.getLogger(__name__)
+# However many there are, what is said has its share of the messages, too.
+SWEPT_AT_ONCE = 8
 
 Observer: TypeAlias = Callable[[str, Document | EventDocument], None]
 
@@ -55,6 +57,7 @@ class Board:
         self._messages = Bucket(MESSAGES_PER_S, MESSAGES_AT_ONCE)
         self._bytes = Bucket(BYTES_PER_S, BYTES_AT_ONCE)
         self._large_bytes = Bucket(BYTES_PER_S, BYTES_AT_ONCE)
+        self._guard = Guard()
         self.observers: list[Observer] = []
         """See every document and event once it was published, as it was."""
 
@@ -70,25 +73,28 @@ class Board:
 
     def forget(self) -> None:
         """The broker may have lost what was said: it is to be said again, no faster than anything."""
-        self._said.clear()
+        self._said = {
+            topic: replace(said, again_at=-inf, renew_at=-inf) for topic, said in self._said.items()
+        }
 
     def release(self, topic: str) -> None:
-        """What stands there stays as it is."""
+        """What was said for good stays; what is to be renewed, and will not be any more, goes."""
+        said = self._said.get(topic)
+        if said is not None and said.renew_at < inf:
+            self.clear(topic)
         self._said.pop(topic, None)
 
     def clear(self, topic: str) -> None:
         """What stands there is to go."""
-        self.release(topic)
+        self._said.pop(topic, None)
         self._to_clear[topic] = None
 
-    def sweep(self) -> bool:
-        """Take off what is to go; False when that has to wait."""
-        while self._to_clear:
-            topic = next(iter(self._to_clear))
+    def sweep(self) -> None:
+        """Take off what is to go, as far as there is room."""
+        for topic in list(islice(self._to_clear, SWEPT_AT_ONCE)):
             if not self._send(topic, b"", retain=True):
-                return False
+                return
             del self._to_clear[topic]
-        return True
 
     def tell(self, topic: str, event: EventDocument) -> bool:
         """Publish an event; False when it has to wait."""
@@ -135,11 +141,7 @@ class Board:
 
     def _show_observers(self, topic: str, document: Document | EventDocument) -> None:
         for observer in self.observers:
-            try:
-                observer(topic, document)
-            except Exception:
-                # A view that is broken must not end the rounds.
-                log.exception("an observer of %s failed", topic)
+            self._guard.run(f"an observer of {type(document).__name__}", partial(observer, topic, document))
 
 
 def _renewal_s(topic: str, document: Document, again_s: float) -> float:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.state import Round, Run
-from aggregator.ledger import RoundRow
+from aggregator.ledger_rows import RoundRow
 from aggregator.watch.annals import durations_s
 from aggregator.watch.devices import device_document
 from aggregator.watch.federation import federation
@@ -55,16 +55,23 @@ class Pages:
         self._past = past
         self._topics = topics
         self._final: dict[str, RoundDocument] = {}
+        self._before: dict[str, Page] = {}
+        """Of the run before the newest: it may have ended a moment before that one began."""
 
     def read(self) -> list[str]:
         """Take over what the ledger has; topics whose documents are not said again from now on."""
-        for row in self._past.read()[-FINAL_ROUNDS:]:
-            assert self._past.run is not None
-            self._close(self._past.run.run, row)
-        over = list(self._final)[:-FINAL_ROUNDS]
-        for topic in over:
+        run, ended = self._past.run, {page.topic: page for page in self._of_run()}
+        rows, newest = self._past.read(), self._past.run
+        over: list[str] = []
+        if run is not None and newest is not None and newest.run != run.run:
+            over, self._before = list(self._before), ended
+        for row in rows[-FINAL_ROUNDS:]:
+            assert newest is not None
+            self._close(newest.run, row)
+        rounds = list(self._final)[:-FINAL_ROUNDS]
+        for topic in rounds:
             del self._final[topic]
-        return over
+        return over + rounds
 
     def of_federation(self, dropped: int, now: float) -> Page:
         """The fleet in numbers."""
@@ -111,14 +118,20 @@ class Pages:
 
     def _of_past(self) -> Iterator[Page]:
         """What is over: a run after its rounds."""
-        past, topic = self._past, self._topics.topic
         for place, document in self._final.items():
             yield Page(place, document, renewed_every_s=0.0)
+        yield from self._before.values()
+        yield from self._of_run()
+
+    def _of_run(self) -> Iterator[Page]:
+        """What the ledger tells of the newest run; the run itself, once it has ended."""
+        past, topic = self._past, self._topics.topic
         for branch, kept in ((MONITOR_HISTORY, past.history), (MONITOR_CONFUSION, past.confusion)):
             if kept is not None:
                 yield Page(topic(branch, run=kept.run), kept, renewed_every_s=0.0)
-        if past.run is not None and self._core.run is None:
-            yield Page(topic(MONITOR_RUN, run=past.run.run), ended_run(past.run, past.facts))
+        if past.run is not None and past.facts.ended_unix_s is not None:
+            document = ended_run(past.run, past.facts)
+            yield Page(topic(MONITOR_RUN, run=past.run.run), document, renewed_every_s=0.0)
 
     def of_device(self, name: str, misfit: Misfit | None, now: float, unix_s: float) -> Page:
         """A device of the fleet."""

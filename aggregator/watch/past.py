@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from aggregator.ledger import Ledger, RoundRow
-from aggregator.watch.annals import RunFacts, Standing, durations_s, run_facts, standings
+from aggregator.ledger import Ledger
+from aggregator.ledger_rows import RoundRow
+from aggregator.watch.annals import RunFacts, Standing, Standings, durations_s, run_facts
 from aggregator.watch.confusion import read_confusion
 from aggregator.watch.runs import history
 from broker.messages import RunSummary
@@ -28,6 +29,7 @@ class Past:
         self.durations_s: dict[str, float] = {}
         """Of the open round."""
         self.standings: Mapping[str, Standing] = {}
+        self._standings: Standings | None = None
         self.history: HistoryDocument | None = None
         self.confusion: ConfusionDocument | None = None
 
@@ -50,7 +52,8 @@ class Past:
 
     def _closed(self, run: str, rows: list[RoundRow]) -> None:
         self.closed += rows
-        self.standings = standings(self.ledger, run)
+        self._standings = self._standings or Standings(self.ledger, run)
+        self.standings = self._standings.read(rows[-1].round)
         self.history = history(run, self.closed)
         evaluated = next((row for row in reversed(self.closed) if row.metrics is not None), None)
         if evaluated is not None and evaluated.round >= rows[0].round:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from aggregator.coordinator.core import Coordinator
 from aggregator.coordinator.evaluating import sum_metrics
 from aggregator.coordinator.state import Participant, Round, Run
-from aggregator.ledger import ParticipantRow, RoundRow
+from aggregator.ledger_rows import ParticipantRow, RoundRow
 from aggregator.watch.federation import LOST, phase_of
 from aggregator.watch.runs import seconds_open
 from broker.monitor import ParticipantDocument, RoundDocument, StepDocument, means

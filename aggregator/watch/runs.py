@@ -4,11 +4,18 @@ from collections.abc import Sequence
 
 from aggregator.coordinator.phases import RoundOutcome
 from aggregator.coordinator.state import Run
-from aggregator.ledger import RoundRow
+from aggregator.ledger_rows import RoundRow
 from aggregator.watch.annals import RunFacts
 from aggregator.watch.federation import phase_of
 from broker.messages import RunSummary
-from broker.monitor import MAX_HISTORY_ROUNDS, HistoryDocument, RoundSummary, RunDocument, means
+from broker.monitor import (
+    MAX_HISTORY_BYTES,
+    MAX_HISTORY_ROUNDS,
+    HistoryDocument,
+    RoundSummary,
+    RunDocument,
+    means,
+)
 
 # Recent enough to tell the pace of the next ones, and enough of them.
 PACE_ROUNDS = 10
@@ -58,7 +65,15 @@ def seconds_left(run: Run, closed: Sequence[RoundRow], unix_s: float) -> float |
 
 def history(run: str, closed: Sequence[RoundRow]) -> HistoryDocument:
     """The closed rounds, oldest first; of too many, evenly chosen ones and the last."""
-    step = -(-len(closed) // MAX_HISTORY_ROUNDS) or 1
+    document = _history(run, closed, MAX_HISTORY_ROUNDS)
+    # Devices name the metrics that they report: names can be many, and long.
+    while len(document.payload()) > MAX_HISTORY_BYTES and len(document.rounds) > 1:
+        document = _history(run, closed, len(document.rounds) // 2)
+    return document
+
+
+def _history(run: str, closed: Sequence[RoundRow], at_most: int) -> HistoryDocument:
+    step = -(-len(closed) // at_most) or 1
     chosen = closed[len(closed) - 1 :: -step][::-1] if closed else ()
     return HistoryDocument(run=run, rounds=tuple(_summary(row) for row in chosen))
 

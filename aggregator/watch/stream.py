@@ -1,7 +1,7 @@
 """The stream of events: numbered, and no faster than people and tools can follow."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aggregator.watch.bucket import Bucket
 from broker.happenings import MAX_RECENT, EventDocument, EventKind, Happening, RecentDocument, Severity
@@ -14,13 +14,14 @@ MAX_WAITING = MAX_RECENT
 class Stream:
     """Events of one session of the aggregator; those beyond the rate are only counted."""
 
-    def __init__(self, session: int) -> None:
+    def __init__(self, session: int, before: Iterable[Happening] = ()) -> None:
+        """`before` happened in earlier sessions, oldest first: it is not told, only shown."""
         self._session = session
         self._number = 0
         self._skipped = 0
         self._bucket = Bucket(EVENTS_PER_S, EVENTS_AT_ONCE)
         self._waiting: deque[EventDocument] = deque()
-        self._recent: deque[Happening] = deque(maxlen=MAX_RECENT)
+        self._recent: deque[Happening] = deque(before, maxlen=MAX_RECENT)
 
     def refill(self, now: float, unix_s: float) -> None:
         """Time has passed: tell how many events were skipped, as soon as there is room for that."""
@@ -57,7 +58,7 @@ class Stream:
     @property
     def begun(self) -> bool:
         """Whether there was any event yet."""
-        return self._number > 0
+        return bool(self._recent)
 
     @property
     def recent(self) -> RecentDocument:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from aggregator import records
 from aggregator.coordinator.core import Coordinator
@@ -12,11 +13,14 @@ from aggregator.records import Record
 from aggregator.watch.attendance import Attendance
 from aggregator.watch.board import Board, Observer, Publish
 from aggregator.watch.federation import incidents
+from aggregator.watch.guard import Guard
 from aggregator.watch.pages import Page, Pages
 from aggregator.watch.past import Past
+from aggregator.watch.remembered import remembered
 from aggregator.watch.story import happening
 from aggregator.watch.stream import Stream
 from aggregator.watch.turns import Turns
+from broker.happenings import Happening
 from broker.needs import Misfit
 from broker.topics import (
     MONITOR_CONFUSION,
@@ -73,8 +77,9 @@ class Watch:
         self._told = without_details if discreet else as_it_is
         self.waits = ""
         """Why the run waits, as of the last look; empty while it does not wait for devices."""
+        self._guard = Guard()
         self._board = Board(publish, rate_s)
-        self._stream = Stream(session)
+        self._stream = Stream(session, self._remembered())
         self._attendance = Attendance(core.fleet)
         self._turns = Turns()
         self._waiting: list[str] = []
@@ -82,6 +87,12 @@ class Watch:
         self._incidents = incidents(past.ledger)
         self._news = True
         self._due = 0.0
+
+    def _remembered(self) -> list[Happening]:
+        """What happened before; none where the ledger cannot be read."""
+        found: list[Happening] = []
+        self._guard.run("remembering events", lambda: found.extend(map(self._told, remembered(self._ledger))))
+        return found
 
     @property
     def observers(self) -> list[Observer]:
@@ -95,6 +106,7 @@ class Watch:
     def forget(self) -> None:
         """The broker may have lost what was published: say it again."""
         self._board.forget()
+        self._guard.run("clearing what is over", self._clear_what_is_over)
         self._due = 0.0
 
     # -- what happened ---------------------------------------------------------------------------
@@ -102,20 +114,26 @@ class Watch:
     def note(self, noted: Sequence[Record]) -> None:
         """These records stand in the ledger, or tell of what did not change it."""
         for record in noted:
-            event = happening(record, time.time())
-            if event is not None:
-                self._stream.add(self._told(event))
-            self._note(record)
+            self._guard.run("telling of a record", partial(self._tell_of, record))
+            self._guard.run("taking note of a record", partial(self._note, record))
 
     def was_there(self, device: str, *, online: bool) -> None:
         """The broker had kept this presence from earlier: it is no news."""
         self._attendance.was_there(device, online=online)
 
+    def _tell_of(self, record: Record) -> None:
+        event = happening(record, time.time())
+        if event is not None:
+            self._stream.add(self._told(event))
+
     def _note(self, record: Record) -> None:
         if isinstance(record, _NEWS):
             self._news, self._due = True, 0.0
         if isinstance(record, records.RunStarted):
-            self._run_began()
+            self._clear_oldest_run()
+        elif isinstance(record, records.RunEnded):
+            # The next one can begin before the next look.
+            self._read()
         elif isinstance(record, records.RoundClosed) and record.round > KEPT_ROUNDS:
             self._clear(MONITOR_ROUND, run=record.run, round=record.round - KEPT_ROUNDS)
         elif isinstance(record, records.DeviceExcluded):
@@ -123,8 +141,18 @@ class Watch:
         elif isinstance(record, records.Incident):
             self._incidents = incidents(self._ledger)
 
-    def _run_began(self) -> None:
-        """One run more: the documents of the oldest leave the broker."""
+    def _clear_what_is_over(self) -> None:
+        """An earlier process may have had no time for it, and a broker that was killed brings it back."""
+        for device in self._ledger.excluded():
+            self._clear(MONITOR_DEVICE, device=device)
+        self._clear_oldest_run()
+        for newest in self._ledger.runs(1):
+            last = max((row.round for row in self._ledger.rounds(newest.run)), default=0) - KEPT_ROUNDS
+            for number in range(max(1, last - KEPT_ROUNDS), last + 1):
+                self._clear(MONITOR_ROUND, run=newest.run, round=number)
+
+    def _clear_oldest_run(self) -> None:
+        """Beyond those whose documents stay."""
         for summary in self._ledger.runs(KEPT_RUNS + 1)[KEPT_RUNS:]:
             for branch in (MONITOR_RUN, MONITOR_HISTORY, MONITOR_CONFUSION):
                 self._clear(branch, run=summary.run)
@@ -137,10 +165,14 @@ class Watch:
     # -- what is said ------------------------------------------------------------------------------
 
     def look(self, now: float) -> None:
-        """Say what there is room for."""
-        self._due, unix_s = now + self._rate_s, time.time()
+        """Say what there is room for; what fails is told in the log."""
+        self._due = now + self._rate_s
+        self._guard.run("the watch", partial(self._look, now))
+
+    def _look(self, now: float) -> None:
+        unix_s = time.time()
         self._board.refill(now)
-        self._read()
+        self._guard.run("reading the ledger", self._read)
         self._tell(now, unix_s)
         misfits = self._misfits(now)
         self.waits = self._shortage(misfits)

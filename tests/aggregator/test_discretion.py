@@ -73,6 +73,16 @@ def test_what_tells_of_participants_data_is_left_out_of_a_round() -> None:
     assert shown.metrics == {"loss": 0.5}, "of the model, which everybody has"
 
 
+@pytest.mark.parametrize("outcome", [None, "completed"], ids=["open", "closed"])
+def test_means_over_the_devices_are_shown_once_all_reports_are_in(outcome: str | None) -> None:
+    document = RoundDocument(
+        run="r", round=1, phase="p", target=1, quorum=1, reported=1, federated=METRICS, outcome=outcome
+    )
+    shown = without_data(document)
+    assert isinstance(shown, RoundDocument)
+    assert shown.federated == ({} if outcome is None else METRICS)
+
+
 def test_every_field_that_could_tell_of_data_was_thought_of() -> None:
     harmless = {"status", "seconds", "bytes_up", "bytes_down", "steps", "reason"}
     hidden = {"examples", "training", "validation", "evaluation"}
@@ -96,9 +106,10 @@ def test_what_is_of_all_devices_together_stays() -> None:
     [
         ("holds 7 examples, the task needs 100", "holds too few examples"),
         ("declined run r: data: label 12 of 3,000 images is unknown", "declined run r: data"),
+        ("not available, data: label 12 of 3,000 images: unknown", "not available, data"),
         ("lacks tag indoor", "lacks tag indoor"),
     ],
-    ids=["examples", "declined", "tags"],
+    ids=["examples", "declined", "unavailable", "tags"],
 )
 def test_why_a_device_is_not_selected_is_told_without_what_it_holds(why: str, shown: str) -> None:
     told = DeviceDocument(device="a", live=True, state="idle", not_selected=why)

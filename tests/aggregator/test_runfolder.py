@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.aggregate import state_path
-from aggregator.ledger import RoundRow
+from aggregator.ledger_rows import RoundRow
 from aggregator.records import JSON
 from aggregator.runfolder import RunFolder, resolve_start, versions
 from aggregator.toml import to_toml

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aggregator.ledger import ParticipantRow, RoundRow
+from aggregator.ledger_rows import ParticipantRow, RoundRow
 from aggregator.run_settings import RunSettings
 from deploy.simulator.scenario import Troubles, fleet
 from deploy.simulator.workshop import PROGRAM_BYTES

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.ledger import Answer, Ledger
+from aggregator.ledger import Ledger
+from aggregator.ledger_rows import Answer
 from aggregator.records import RunStarted, UpdateAccepted, UpdateRefused
 from aggregator.spool import Spool
 from broker.messages import BlobRef, Offer, ReceiptOutcome, RejectReason

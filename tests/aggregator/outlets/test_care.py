@@ -190,6 +190,13 @@ def test_a_device_whose_updates_are_rejected_again_and_again_is_told_once_a_run(
     assert desk.kinds() == ["rejected"]
 
 
+def test_a_device_that_was_excluded_and_admitted_begins_anew(desk: Desk) -> None:
+    desk.note(*[REJECTED] * REJECTED_OFTEN, DeviceExcluded("pi-1", "broken"))
+    assert desk.kinds() == ["rejected"]
+    desk.note(*[REJECTED] * REJECTED_OFTEN)
+    assert desk.kinds() == ["rejected"]
+
+
 def test_an_update_that_came_late_is_not_rejected(desk: Desk) -> None:
     desk.note(*[UpdateRefused("r1", 1, "pi-1", ReceiptOutcome.LATE)] * 10)
     assert desk.called() == []

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.outlets.home_assistant import BIRTH_SPREAD_S, MESSAGES_PER_S, HomeAssistant
+from aggregator.outlets.entities import MAX_METRICS
+from aggregator.outlets.home_assistant import (
+    BIRTH_SPREAD_S,
+    KEPT_EVERY_S,
+    MESSAGES_PER_S,
+    HomeAssistant,
+)
 from broker.discovery import Discovery
 from broker.monitor import DeviceDocument, FederationDocument, RunDocument
 from broker.topics import Topics
@@ -100,6 +106,27 @@ def test_a_new_run_and_its_metrics_are_described(broker: Broker) -> None:
     broker.pump()
     parts = json.loads(broker.retained[topic])["cmps"]
     assert parts["metric_accuracy"]["state_topic"].endswith("monitor/runs/r2"), "shown until there are others"
+
+
+def test_the_metrics_of_the_newest_run_come_before_those_of_earlier_ones(broker: Broker) -> None:
+    run = RunDocument(run="r1", task="t", state="training", round=1, rounds=2, started_unix_s=0.0)
+    broker.home.see(run.model_copy(update={"metrics": {f"a{i}": 0.5 for i in range(MAX_METRICS)}}))
+    broker.home.see(run.model_copy(update={"run": "r2", "metrics": {"recall": 0.5}}))
+    broker.pump()
+    parts = json.loads(broker.retained[DISCOVERY.topic("aggregator")])["cmps"]
+    assert "metric_recall" in parts
+    assert sum(key.startswith("metric_") for key in parts) == MAX_METRICS
+
+
+def test_the_file_is_not_written_for_each_device_of_a_large_fleet(broker: Broker) -> None:
+    contents = set()
+    for number in range(100):
+        broker.see(f"pi-{number}")
+        broker.pump(0.5)
+        contents.add((broker.folder / "home-assistant.json").read_bytes())
+    assert len(contents) <= 1 + 50 / KEPT_EVERY_S
+    broker.pump(60.0)
+    assert len(broker.names) == 100
 
 
 def test_turned_off_it_takes_back_all_that_an_earlier_process_described(broker: Broker) -> None:

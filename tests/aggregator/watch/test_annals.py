@@ -16,7 +16,7 @@ from aggregator.records import (
     Transition,
     UpdateAccepted,
 )
-from aggregator.watch.annals import durations_s, run_facts, standings
+from aggregator.watch.annals import Standings, durations_s, run_facts
 from aggregator.watch.past import Past
 from tests.aggregator.coordinator.world import PROGRAM, memory_ledger, theta
 
@@ -74,7 +74,7 @@ def test_how_each_device_did_is_told_of_the_closed_rounds_of_a_run() -> None:
     clerk.round(2, clerk.update(2, "a", 60, 0.25), cohort=("a", "b"))
     clerk.write(RoundOpened("run-a", 3, ("a", "d"), 2, 1))
     clerk.write(clerk.update(3, "a", 1000, 0.1))
-    found = standings(clerk.ledger, "run-a")
+    found = Standings(clerk.ledger, "run-a").read(2)
     assert sorted(found) == ["a", "b", "c"], "the open round does not count"
     assert (found["a"].asked, found["a"].accepted, found["a"].reliability) == (2, 2, 1.0)
     assert (found["b"].asked, found["b"].accepted, found["b"].reliability) == (2, 1, 0.5)
@@ -86,10 +86,27 @@ def test_how_each_device_did_is_told_of_the_closed_rounds_of_a_run() -> None:
     assert found["a"].validation == {"accuracy": 0.125}
 
 
+def test_standings_are_the_same_read_round_by_round_also_with_updates_that_come_late() -> None:
+    clerk = Clerk()
+    grown = Standings(clerk.ledger, "run-a")
+    clerk.round(1, clerk.update(1, "a", 30, 0.5), cohort=("a", "b"))
+    grown.read(1)
+    clerk.write(clerk.update(1, "b", 10, 0.75))
+    assert grown.read(1)["b"].accepted == 1
+    clerk.round(2, cohort=("a", "c"), outcome="abandoned")
+    clerk.round(3, clerk.update(3, "a", 60, 0.25), cohort=("a",))
+    grown.read(3)
+    clerk.round(4, clerk.update(4, "c", 100, 0.125), cohort=("b", "c"))
+    found = grown.read(4)
+    assert found == Standings(clerk.ledger, "run-a").read(4)
+    assert (found["a"].asked, found["a"].accepted, found["a"].training) == (3, 2, {"loss": 0.25})
+    assert (found["b"].asked, found["b"].accepted, found["b"].contribution) == (2, 1, 0.05)
+
+
 def test_a_run_without_updates_has_no_contributions() -> None:
     clerk = Clerk()
     clerk.round(1, cohort=("a",), outcome="abandoned")
-    found = standings(clerk.ledger, "run-a")
+    found = Standings(clerk.ledger, "run-a").read(1)
     assert (found["a"].asked, found["a"].contribution) == (1, None)
 
 

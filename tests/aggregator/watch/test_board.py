@@ -14,6 +14,7 @@ from aggregator.watch.board import (
     LARGE_BYTES,
     MESSAGES_AT_ONCE,
     MESSAGES_PER_S,
+    SWEPT_AT_ONCE,
     Board,
 )
 from aggregator.watch.bucket import Bucket
@@ -135,11 +136,11 @@ def test_what_the_broker_does_not_take_is_offered_again() -> None:
     assert not board.show("a", of_size(10), 0.0)
     assert not board.tell("events", event(1))
     board.clear("b")
-    assert not board.sweep()
+    board.sweep()
     broker.accepts = True
     assert board.show("a", of_size(10), 0.0)
     assert board.tell("events", event(1))
-    assert board.sweep()
+    board.sweep()
     assert broker.topics() == ["a", "events", "b"]
 
 
@@ -149,8 +150,35 @@ def test_a_document_that_is_back_is_not_taken_off_any_more() -> None:
     board.refill(0.0)
     board.clear("a")
     board.show("a", of_size(10), 0.0)
-    assert board.sweep()
+    board.sweep()
     assert broker.topics() == ["a"]
+
+
+@pytest.mark.parametrize("renewed_s", [0.0, 30.0], ids=["for good", "until it is renewed"])
+@pytest.mark.parametrize("again", [False, True], ids=["once", "forgotten"])
+def test_what_is_not_said_again_stays_only_if_it_was_said_for_good(renewed_s: float, *, again: bool) -> None:
+    broker = Broker()
+    board = Board(broker.publish, RATE_S)
+    board.refill(0.0)
+    board.show("a", of_size(10).model_copy(update={"renewed_every_s": renewed_s}), 0.0)
+    if again:
+        board.forget()
+    board.release("a")
+    board.release("never said")
+    board.sweep()
+    gone = renewed_s > 0 or again
+    assert broker.topics() == (["a", "a"] if gone else ["a"]), "nobody would see that it is out of date"
+
+
+def test_much_that_is_to_go_leaves_room_for_what_is_said() -> None:
+    broker = Broker()
+    board = Board(broker.publish, RATE_S)
+    board.refill(0.0)
+    for number in range(100):
+        board.clear(f"old/{number}")
+    board.sweep()
+    assert board.show("a", of_size(10), 0.0)
+    assert len(broker.topics()) == SWEPT_AT_ONCE + 1
 
 
 def test_everything_said_at_once_is_renewed_bit_by_bit() -> None:

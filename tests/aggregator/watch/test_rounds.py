@@ -1,5 +1,6 @@
 """What is told of rounds and runs, from the coordinator and from the ledger."""
 
+import dataclasses
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -9,13 +10,14 @@ import pytest
 from aggregator.coordinator import events as on
 from aggregator.coordinator.cohort import MAX_COHORT
 from aggregator.coordinator.state import Participant, Step
-from aggregator.ledger import RoundRow
+from aggregator.ledger_rows import RoundRow
 from aggregator.watch.confusion import confusion_path
 from aggregator.watch.pages import RECENT_EVERY_S
 from aggregator.watch.rounds import DETAILED_PARTICIPANTS
 from aggregator.watch.runs import history, seconds_left
 from broker.monitor import (
     MAX_DOCUMENT_BYTES,
+    MAX_HISTORY_BYTES,
     MAX_HISTORY_ROUNDS,
     MAX_ROUND_BYTES,
     ParticipantDocument,
@@ -153,6 +155,17 @@ def test_of_many_rounds_evenly_chosen_ones_are_kept_and_the_last(count: int) -> 
     assert min(count, MAX_HISTORY_ROUNDS) / 2 <= len(rounds) <= MAX_HISTORY_ROUNDS
     assert rounds[-1] == count
     assert len({later - earlier for earlier, later in pairwise(rounds)}) <= 1
+
+
+def test_metrics_that_devices_invent_do_not_make_a_history_that_viewers_refuse() -> None:
+    invented = {f"{number:064}": (1.0, 3.0) for number in range(64)}
+    closed = [
+        dataclasses.replace(row(number, 100.0 * number, 10.0), federated=invented) for number in range(1, 201)
+    ]
+    found = history(RUN, closed)
+    assert len(found.payload()) <= MAX_HISTORY_BYTES
+    assert len(found.rounds) > 10
+    assert found.rounds[-1].round == 200
 
 
 def test_a_run_ends_at_the_pace_of_its_newest_rounds() -> None:

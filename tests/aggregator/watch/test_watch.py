@@ -2,12 +2,19 @@ import pytest
 
 from aggregator.coordinator import events as on
 from aggregator.coordinator.phases import Phase
-from aggregator.records import Incident, IncidentKind, RoundOpened, RunStarted
+from aggregator.records import (
+    DeviceExcluded,
+    Incident,
+    IncidentKind,
+    RequestAnswered,
+    RoundOpened,
+    RunStarted,
+)
 from aggregator.watch.board import RENEWED_FROM
 from aggregator.watch.pages import RENEWED_EVERY_S
 from aggregator.watch.watch import KEPT_ROUNDS, KEPT_RUNS
 from broker.happenings import EventDocument
-from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
+from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report, Verb
 from broker.monitor import Document
 from tests.aggregator.coordinator.world import PROGRAM, RUN, connection, offer
 from tests.aggregator.watch.screen import RATE_S, ROUND_TOPIC, RUN_TOPIC, Screen
@@ -134,7 +141,7 @@ def test_an_observer_that_fails_keeps_nothing_from_being_published(caplog: pytes
     screen = Screen()
     screen.watch.observers.append(fails)
     assert screen.look() == ["federation"]
-    assert "an observer of midge/v1/lab/monitor/federation failed" in caplog.text
+    assert "an observer of FederationDocument failed" in caplog.text
 
 
 def test_what_could_not_be_sent_is_sent_at_the_next_look() -> None:
@@ -235,7 +242,8 @@ def test_the_last_run_is_shown_by_the_next_process_too() -> None:
     screen.complete_round()
     screen.shown.clear()
     screen.begin()
-    assert screen.look() == ["devices/a", "federation", RUN_TOPIC, f"{RUN_TOPIC}/history", ROUND_TOPIC]
+    history = f"{RUN_TOPIC}/history"
+    assert screen.look() == ["devices/a", "federation", "recent", RUN_TOPIC, history, ROUND_TOPIC]
     assert screen.shown[RUN_TOPIC]["state"] == "finished"
 
 
@@ -386,3 +394,78 @@ def test_the_document_of_an_excluded_device_leaves_the_broker() -> None:
     assert {"devices/a", "federation"} <= set(screen.look())
     assert "devices/a" not in screen.shown
     assert screen.shown["federation"]["devices"] == 1
+
+
+def test_a_ledger_that_a_view_cannot_read_ends_no_round(caplog: pytest.LogCaptureFixture) -> None:
+    screen = Screen(rounds=3)
+    screen.world.begin_training("a")
+    screen.look()
+    screen.world.upload("a")
+    screen.world.ledger._connection.execute("UPDATE updates SET validation = 'torn'")
+    screen.world.aggregated()
+    screen.world.published()
+    screen.world.report("a")
+    screen.world.evaluated()
+    screen.look()
+    assert screen.world.number == 2
+    assert screen.shown["federation"]["run"] == RUN
+    assert "reading the ledger failed" in caplog.text
+
+
+def test_a_record_that_cannot_be_told_keeps_nothing_from_being_committed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    screen = Screen()
+    unreadable = RequestAnswered("0" * 16, "ann", Verb.STOP, {}, "- idle", "- idle", b"no reply")
+    screen.world.ledger.commit([unreadable, DeviceExcluded("a", "stolen")], None)
+    screen.look()
+    assert screen.world.ledger.excluded() == {"a": "stolen"}
+    assert [event.kind for event in screen.told] == ["excluded"]
+    assert "telling of a record failed" in caplog.text
+
+
+def test_a_run_that_ends_a_moment_before_the_next_begins_is_shown_as_it_ended() -> None:
+    screen = Screen()
+    screen.world.begin_training("a")
+    screen.look()
+    screen.world.tell(on.StopRun())
+    screen.world.ledger.commit([RunStarted("run-b", "mnist", {"rounds": 1}, 0)], None)
+    for _ in range(4):
+        screen.look()
+    assert screen.shown[RUN_TOPIC]["state"] == "stopped"
+    assert screen.shown[RUN_TOPIC]["renewed_every_s"] == 0, "nobody says it again when there are newer ones"
+    assert screen.shown[ROUND_TOPIC]["outcome"] == "abandoned"
+    assert [line["round"] for line in screen.shown[f"{RUN_TOPIC}/history"]["rounds"]] == [1]
+
+
+def test_rounds_that_close_faster_than_they_are_shown_leave_nothing_that_looks_open() -> None:
+    screen = Screen(rounds=100)
+    screen.world.begin_training("a")
+    screen.look()
+    screen.accepts = False
+    for _ in range(5):
+        screen.complete_round()
+        screen.look()
+    screen.accepts = True
+    for _ in range(10):
+        screen.look()
+    phases = {name: shown["phase"] for name, shown in screen.shown.items() if "/rounds/" in name}
+    newest = screen.world.number
+    assert [name for name, phase in phases.items() if phase != "closed"] == [f"runs/{RUN}/rounds/{newest}"]
+
+
+def test_what_an_earlier_process_did_not_take_off_the_broker_goes_at_the_next_connection() -> None:
+    screen = Screen(rounds=100)
+    screen.world.begin_training("a")
+    for _ in range(KEPT_ROUNDS + 1):
+        screen.look()
+        screen.complete_round()
+    screen.exclude("b")
+    left = ["devices/b", f"runs/{RUN}/rounds/1"]
+    screen.begin()
+    screen.shown |= {name: {} for name in left}
+    screen.watch.forget()
+    for _ in range(10):
+        screen.look()
+    assert not {*left} & screen.shown.keys()
+    assert f"runs/{RUN}/rounds/{KEPT_ROUNDS + 1}" in screen.shown
