@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from aggregator import ledger_schema as schema
 from aggregator.records import Invited, Record, RoundOpened
-from broker.messages import BlobRef, ReceiptOutcome, RejectReason, RunSummary
+from broker.control import RunSummary
+from broker.messages import BlobRef, ReceiptOutcome, RejectReason
 from broker.monitor import means
 from broker.names import Metrics
 from host.errors import ConfigError, NoRoomError, StorageError

@@ -35,6 +35,7 @@ from aggregator.watch.past import Past
 from aggregator.watch.watch import Watch
 from aggregator.workshop import Workshop
 from broker.advice import advised
+from broker.control import Request, Verb
 from broker.events import (
     Acknowledged,
     Connected,
@@ -45,7 +46,7 @@ from broker.events import (
     TakenOver,
     Unreachable,
 )
-from broker.messages import Receipt, ReceiptOutcome, Request, Verb
+from broker.messages import Receipt, ReceiptOutcome
 from broker.sealing import SealingKey
 from broker.session import Session
 from broker.signing import Signer

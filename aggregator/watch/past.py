@@ -7,7 +7,7 @@ from aggregator.ledger import Ledger, RoundRow
 from aggregator.watch.annals import RunFacts, Standing, durations_s, run_facts, standings
 from aggregator.watch.confusion import read_confusion
 from aggregator.watch.runs import history
-from broker.messages import RunSummary
+from broker.control import RunSummary
 from broker.monitor import ConfusionDocument, HistoryDocument
 
 

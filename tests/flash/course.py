@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from broker.mosquitto import _free_port
 from broker.settings import BrokerSettings
 from broker.topics import Role

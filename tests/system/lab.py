@@ -15,8 +15,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from broker.control import Reply, Request, SettingValue, Verb
 from broker.events import Received, SessionEvent
-from broker.messages import Reply, Request, SettingValue, Verb
 from broker.mosquitto import Mosquitto
 from broker.session import Session
 from broker.settings import BrokerSettings

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.settings import SIGNING_KEY
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from broker.signing import Signer
 from tests.system.lab import DEVICES, KERAS_TASK, SLOWLY, TASK, Lab, Process
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from tests.system.lab import DEVICES, Document, Lab
 
 SETTINGS: dict[str, SettingValue] = {"rounds": 2, "epochs": 100, "min_devices": 3, "deadline_s": 3600.0}

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from tests.system.lab import DEVICES, SLOWLY, Lab
 
 # No test would pass that had to wait for it.

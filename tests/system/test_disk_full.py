@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from broker.messages import SettingValue, Verb
+from broker.control import SettingValue, Verb
 from tests.system.lab import DEVICES, SLOWLY, Document, Lab, Process
 
 ROUNDS = 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.messages import Request, Verb
+from broker.control import Request, Verb
 from broker.topics import Role
 from deploy.command.control import ask
 from deploy.home.home import Home

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from broker.control import Request, Verb
 from broker.discovery import Discovery
 from broker.events import Received
-from broker.messages import Request, Verb
 from broker.mosquitto import Mosquitto
 from broker.topics import Role, Topics
 from deploy.command.control import ask
