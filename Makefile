@@ -9,6 +9,8 @@ ARGS ?=
 SEED ?= 0
 # What `make flash-test` emulates.
 ARCH ?= amd64
+# Tests of whole federations wait more than they compute: one worker more than there are cores.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where the data of the examples is, for `make examples`.
 MNIST ?= data/mnist
 LETTERS ?= data/letters
@@ -55,7 +57,7 @@ examples: install ## figures and pictures of all examples, half an hour; MNIST=D
 	$(EXAMPLE) mnist_logistic --data $(MNIST) --seeds 5 --write
 
 test: install systemd sshd chromium lint ## style, types, imports, all tests on every core
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 fuzz: $(STAMP) ## 2,000 damaged training programs; options by ARGS="--count 200"
 	$(BIN)/python -m tests.fuzz.programs $(ARGS)

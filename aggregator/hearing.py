@@ -12,8 +12,9 @@ from aggregator.exclusions import Exclusions
 from aggregator.letters import Letters
 from aggregator.uploads import Uploads
 from broker import topics as tree
+from broker.control import Request
 from broker.events import Received
-from broker.messages import Federation, Heartbeat, Offer, Report, Request
+from broker.messages import Federation, Heartbeat, Offer, Report
 from broker.monitor import AggregatorDocument
 from broker.topics import Address, Branch, Topics
 from broker.wire import decode

@@ -25,7 +25,8 @@ from aggregator.ledger_rows import (
     summary_of,
 )
 from aggregator.records import Invited, Record, RoundOpened
-from broker.messages import BlobRef, ReceiptOutcome, RejectReason, RunSummary
+from broker.control import RunSummary
+from broker.messages import BlobRef, ReceiptOutcome, RejectReason
 from host.errors import ConfigError, NoRoomError, StorageError
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ import sqlite3
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from broker.messages import BlobRef, ReceiptOutcome, RejectReason, RunSummary
+from broker.control import RunSummary
+from broker.messages import BlobRef, ReceiptOutcome, RejectReason
 from broker.monitor import means
 from broker.names import Metrics
 

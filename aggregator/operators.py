@@ -13,7 +13,7 @@ from aggregator.ledger import Ledger
 from aggregator.records import RequestAnswered
 from aggregator.run_settings import overlay, read_run_settings
 from aggregator.settings import AggregatorSettings
-from broker.messages import Reply, Request, Verb
+from broker.control import Reply, Request, Verb
 from broker.wire import encode
 from host.errors import ConfigError, DataError, NoRoomError
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from aggregator.stopping import MAX_RULE, StopRule
-from broker.messages import RateSchedule, SettingValue, TrainingSettings
+from broker.control import SettingValue
+from broker.messages import RateSchedule, TrainingSettings
 from host.errors import ConfigError
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]

@@ -34,6 +34,7 @@ from aggregator.watch.past import Past
 from aggregator.watch.watch import Watch
 from aggregator.workshop import Workshop
 from broker.advice import advised
+from broker.control import Request, Verb
 from broker.events import (
     Acknowledged,
     Connected,
@@ -44,7 +45,6 @@ from broker.events import (
     TakenOver,
     Unreachable,
 )
-from broker.messages import Request, Verb
 from broker.sealing import SealingKey
 from broker.session import Session
 from broker.signing import Signer

@@ -8,8 +8,9 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from aggregator.run_settings import read_run_settings
+from broker.control import SettingValue
 from broker.discovery import PREFIX, STATUS, Discovery
-from broker.messages import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, SettingValue
+from broker.messages import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 from broker.names import ID_PATTERN, DeviceId, PublicKey
 from broker.settings import PREFIX_PATTERN, BrokerSettings, is_loopback
 from host.errors import ConfigError

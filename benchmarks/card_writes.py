@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.light_agent import TASK, TOPICS, USERS, children_of, running_agent, wait_for, write_settings
-from broker.messages import SettingValue, Verb
+from broker.control import SettingValue, Verb
 from broker.mosquitto import Mosquitto
 from deploy.command.control import ask, new_request
 from deploy.local.processes import Processes

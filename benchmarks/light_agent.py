@@ -29,7 +29,8 @@ from aggregator.records import JSON
 from aggregator.toml import to_toml
 from benchmarks.installed_size import installed_sizes, show_sizes
 from broker.contract import DataContract
-from broker.messages import SettingValue, TrainingSettings, Verb
+from broker.control import SettingValue, Verb
+from broker.messages import TrainingSettings
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
 from broker.topics import Role, Topics

@@ -25,8 +25,8 @@ from typing import NamedTuple
 from benchmarks.crowd import Crowd, allow
 from benchmarks.light_agent import children_of, wait_for, write_settings
 from benchmarks.terminal import monitor
+from broker.control import Verb
 from broker.events import Received, SessionEvent
-from broker.messages import Verb
 from broker.mosquitto import Mosquitto
 from broker.session import Session
 from broker.topics import Role, Topics

@@ -7,15 +7,27 @@ device's public key too, so that nobody can put another signature under it.
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import Field
+
 from broker.keyfile import read_or_make
-from broker.messages import Envelope, Message
+from broker.messages import MAX_SEALED_BYTES, Message
+from broker.names import PublicKey
 from broker.sealing import SealingKey, seal
+from broker.signing import SIGNATURE_BYTES
 from broker.wire import decode, encode
 from host.errors import ForgeryError
 
 DOMAIN = b"midge envelope 1"
 CURE = "remove it, and have the aggregator's operator put the new key under device_keys"
 M = TypeVar("M", bound=Message)
+
+
+class Envelope(Message):
+    """An encoded message of a device, sealed to the aggregator's key, and the device's signature of that."""
+
+    device_key: PublicKey
+    sealed: bytes = Field(max_length=MAX_SEALED_BYTES)
+    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
 
 
 class DeviceKey:

@@ -15,10 +15,8 @@ from broker.names import (
     DeviceId,
     Digest,
     Finite,
-    MetricName,
     Metrics,
     PublicKey,
-    RequestId,
     RoundNumber,
     RunId,
     ShortText,
@@ -31,9 +29,7 @@ MAX_PROGRAM_BYTES = 8 << 20
 MAX_CHUNK_BYTES = 1 << 20
 MIN_CHUNK_BYTES = 1 << 10
 MAX_GRANTED_CHUNKS = 64
-SIGNATURE_BYTES = 64
 MAX_SEALED_BYTES = 64 << 10
-MAX_SUCCESSIONS = 16
 MAX_SPEEDS = 8
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -192,32 +188,6 @@ class Announcement(Message):
     )
 
 
-class Succession(Part):
-    """A signing key gives way to another, and signs that."""
-
-    before: PublicKey
-    after: PublicKey
-    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
-
-
-class SignedAnnouncement(Message):
-    """Retained: an encoded Announcement, and the aggregator's signature of it for this topic."""
-
-    announcement: bytes
-    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
-    successions: Annotated[tuple[Succession, ...], Field(max_length=MAX_SUCCESSIONS)] = Field(
-        default=(), description="from earlier keys to the one that signed, in order; the newest of many"
-    )
-
-
-class Envelope(Message):
-    """An encoded message of a device, sealed to the aggregator's key, and the device's signature of that."""
-
-    device_key: PublicKey
-    sealed: bytes = Field(max_length=MAX_SEALED_BYTES)
-    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
-
-
 class DeclineReason(Word):
     """Why a device does not take part in a round."""
 
@@ -367,52 +337,3 @@ class Receipt(Message):
 
 
 Inbox = Annotated[Invite | Grant | Receipt, Field(discriminator="type")]
-
-
-class Verb(Word):
-    """What an operator can ask of the aggregator."""
-
-    START = "start"
-    STOP = "stop"
-    PAUSE = "pause"
-    RESUME = "resume"
-    RUNS = "runs"
-    EXCLUDE = "exclude"
-    ADMIT = "admit"
-
-
-SettingValue = bool | int | float | str
-
-
-class Request(Message):
-    """An operator's command; asked again under the same id it is done only once."""
-
-    id: RequestId
-    verb: Verb
-    task: ShortText | None = None
-    settings: dict[MetricName, SettingValue] = Field(default_factory=dict, max_length=64)
-    device: DeviceId | None = Field(default=None, description="of `exclude` and `admit`")
-    reason: ShortText = Field(default="", description="why it is excluded, for people")
-
-
-class RunSummary(Part):
-    """A line of `midge runs`."""
-
-    run: RunId
-    task: ShortText
-    state: ShortText
-    reason: ShortText = ""
-    rounds: int = Field(ge=0)
-    rounds_done: int = Field(ge=0)
-    started_unix_s: float
-    metrics: dict[MetricName, Finite] = Field(default_factory=dict, max_length=64)
-
-
-class Reply(Message):
-    """What became of a request."""
-
-    id: RequestId
-    ok: bool
-    text: ShortText
-    run: RunId | None = None
-    runs: tuple[RunSummary, ...] = Field(default=(), max_length=100)

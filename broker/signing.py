@@ -7,9 +7,13 @@ digits. `cryptography` is loaded when a key is first used: a device without one 
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from broker.keyfile import read_or_make
-from broker.messages import MAX_SUCCESSIONS, Announcement, SignedAnnouncement, Succession
+from broker.messages import Announcement, Message, Part
+from broker.names import PublicKey
 from broker.wire import decode, encode
 from host.errors import ConfigError, ForgeryError, StorageError
 from host.files import publish_file, write_atomic
@@ -21,6 +25,26 @@ CURE = "restore it from a backup, or remove it and pin the new key on every devi
 # Beside the key: who vouched for whom, a line each, and the key that is about to take its place.
 CHAIN_SUFFIX, NEXT_SUFFIX = ".chain", ".next"
 MAX_CHAIN_BYTES = 64 << 10
+MAX_SUCCESSIONS = 16
+SIGNATURE_BYTES = 64
+
+
+class Succession(Part):
+    """A signing key gives way to another, and signs that."""
+
+    before: PublicKey
+    after: PublicKey
+    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+
+
+class SignedAnnouncement(Message):
+    """Retained: an encoded Announcement, and the aggregator's signature of it for this topic."""
+
+    announcement: bytes
+    signature: bytes = Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+    successions: Annotated[tuple[Succession, ...], Field(max_length=MAX_SUCCESSIONS)] = Field(
+        default=(), description="from earlier keys to the one that signed, in order; the newest of many"
+    )
 
 
 class Signer:

@@ -22,12 +22,15 @@ from aggregator.watch import board, pages, stream
 from broker import (
     acl,
     contract,
+    control,
     enrolment,
+    envelope,
     happenings,
     layout,
     messages,
     monitor,
     program,
+    signing,
     topics,
     trust,
     update,
@@ -49,7 +52,18 @@ PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)
 
 MESSAGES = {
     name: model
-    for module in (messages, monitor, happenings, contract, layout, enrolment, trust)
+    for module in (
+        messages,
+        control,
+        signing,
+        envelope,
+        monitor,
+        happenings,
+        contract,
+        layout,
+        enrolment,
+        trust,
+    )
     for name, model in vars(module).items()
     if isinstance(model, type) and model.__module__ == module.__name__ and hasattr(model, "model_fields")
 } | {"Program": program.Program, "Header": update.Header}

@@ -6,16 +6,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from broker.messages import (
-    Announcement,
-    BlobRef,
-    DeclineReason,
-    Federation,
-    Grant,
-    Invite,
-    Presence,
-    Receipt,
-)
+from broker.messages import Announcement, BlobRef, DeclineReason, Federation, Grant, Invite, Presence, Receipt
 from broker.names import Metrics
 from edge_agent.availability import Hindrance
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aggregator.settings import TaskSettings
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from deploy.local.fleet import LocalFleet
 from deploy.local.folder import FleetFolder
 from deploy.local.screen import Screen

@@ -8,7 +8,7 @@ from aggregator.ledger_rows import RoundRow
 from aggregator.watch.annals import RunFacts, Standing, Standings, durations_s, run_facts
 from aggregator.watch.confusion import read_confusion
 from aggregator.watch.runs import history
-from broker.messages import RunSummary
+from broker.control import RunSummary
 from broker.monitor import ConfusionDocument, HistoryDocument
 
 

@@ -7,7 +7,7 @@ from aggregator.coordinator.state import Run
 from aggregator.ledger_rows import RoundRow
 from aggregator.watch.annals import RunFacts
 from aggregator.watch.federation import phase_of
-from broker.messages import RunSummary
+from broker.control import RunSummary
 from broker.monitor import (
     MAX_HISTORY_BYTES,
     MAX_HISTORY_ROUNDS,

@@ -6,8 +6,9 @@ from aggregator import records
 from aggregator.coordinator.phases import Decision
 from aggregator.narrate import narrate
 from aggregator.records import Record
+from broker.control import Reply
 from broker.happenings import EventKind, Happening, Severity
-from broker.messages import ReceiptOutcome, Reply
+from broker.messages import ReceiptOutcome
 from broker.wire import decode
 
 MAX_TEXT = 500

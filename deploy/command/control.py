@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from broker.control import Reply, Request, SettingValue, Verb
 from broker.events import Acknowledged, Received, Refused, SessionEvent, Unreachable
-from broker.messages import Reply, Request, SettingValue, Verb
 from broker.session import Session
 from broker.settings import BrokerSettings
 from broker.topics import CONTROL_REPLY, CONTROL_REQUEST

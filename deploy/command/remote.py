@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from broker.messages import Reply, RunSummary, SettingValue, Verb
+from broker.control import Reply, RunSummary, SettingValue, Verb
 from deploy.command.control import ask, new_request
 from deploy.command.options import OperatorSettings, connected
 from host.errors import ConfigError, MidgeError

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aggregator.run_settings import RunSettings, read_run_settings
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from deploy.command.simulate_task import or_trains
 from deploy.results.plots import new_figure, save_figure
 from deploy.simulator.outcome import Outcome, look_at, rounds_of

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aggregator.run_settings import RunSettings, read_run_settings
 from aggregator.stopping import StopRule
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from deploy.command.remote import parse_changes
 from deploy.command.results import quieten_tensorflow
 from deploy.local.processes import end_as_by_ctrl_c

@@ -9,7 +9,7 @@ import numpy as np
 
 from aggregator.run_settings import RunSettings
 from aggregator.settings import TaskSettings
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from broker.monitor import RunDocument
 from deploy.demo.folder import DemoFolder
 from deploy.demo.lessons import Lesson

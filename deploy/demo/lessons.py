@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from broker.contract import DataContract
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from edge_agent.data.examples import Examples
 from edge_agent.data.settings import IdxSettings
 from edge_agent.data.source import load

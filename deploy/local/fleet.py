@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from aggregator.settings import TaskSettings
-from broker.messages import SettingValue, Verb
+from broker.control import SettingValue, Verb
 from broker.monitor import RunDocument
 from broker.mosquitto import Mosquitto
 from broker.topics import Role, Topics

@@ -10,7 +10,7 @@ from textual.containers import Horizontal
 from textual.widgets import Footer, Input
 from textual.worker import get_current_worker
 
-from broker.messages import Request, Verb
+from broker.control import Request, Verb
 from broker.settings import BrokerSettings
 from broker.topics import MONITOR_DEVICE
 from deploy.command.control import CredentialsError, ask, new_request

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from broker.messages import Verb
+from broker.control import Verb
 from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.command.control import ask, new_request

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from broker.messages import Verb
+from broker.control import Verb
 from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.command.control import CredentialsError, UnansweredError, ask, new_request

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from broker.contract import DataContract
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from deploy.demo.shares import write_examples
 from deploy.local.fleet import LocalFleet
 from deploy.local.folder import FleetFolder

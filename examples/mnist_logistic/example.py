@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aggregator.ledger import Ledger
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from broker.monitor import means
 from deploy.demo.lessons import mnist
 from deploy.demo.shares import write_examples

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from deploy.demo.shares import write_examples
 from deploy.local.folder import FleetFolder
 from deploy.local.screen import Screen

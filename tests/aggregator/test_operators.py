@@ -12,7 +12,8 @@ from aggregator.ledger import Ledger
 from aggregator.operators import Operators
 from aggregator.settings import AggregatorSettings, TaskSettings
 from broker.contract import DataContract
-from broker.messages import BlobRef, Reply, Request, SettingValue, Verb
+from broker.control import Reply, Request, SettingValue, Verb
+from broker.messages import BlobRef
 from broker.settings import BrokerSettings
 from broker.wire import decode
 

@@ -2,7 +2,8 @@ import pytest
 from pydantic import ValidationError
 
 from aggregator.run_settings import RunSettings, read_run_settings
-from broker.messages import RateSchedule, SettingValue
+from broker.control import SettingValue
+from broker.messages import RateSchedule
 from host.errors import ConfigError
 
 

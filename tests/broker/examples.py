@@ -1,7 +1,9 @@
 """One example of every message, with every field set."""
 
 from broker.contract import DataContract, Needs
+from broker.control import Reply, Request, RunSummary, Verb
 from broker.enrolment import EnrolmentRequest, Issued, Refusal, RefusalReason, RenewalRequest
+from broker.envelope import Envelope
 from broker.litert import LiteRTBody
 from broker.messages import (
     AgentState,
@@ -10,7 +12,6 @@ from broker.messages import (
     AssignmentPhase,
     BlobRef,
     DeclineReason,
-    Envelope,
     Federation,
     Grant,
     Heartbeat,
@@ -22,15 +23,11 @@ from broker.messages import (
     Receipt,
     ReceiptOutcome,
     RejectReason,
-    Reply,
     Report,
-    Request,
     RoundKind,
-    RunSummary,
-    SignedAnnouncement,
     TrainingSettings,
-    Verb,
 )
+from broker.signing import SignedAnnouncement
 from broker.trust import Certifier, Trust
 
 DIGEST = "ab" * 32

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.envelope import DeviceKey, disclose
-from broker.messages import BlobRef, Envelope, Offer, Report
+from broker.envelope import DeviceKey, Envelope, disclose
+from broker.messages import BlobRef, Offer, Report
 from broker.sealing import SealingKey
 from broker.wire import decode, encode
 from host.errors import ForgeryError, SealError, WireError

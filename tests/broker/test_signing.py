@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.keyfile import make
-from broker.messages import Announcement, SignedAnnouncement
-from broker.signing import Signer, unseal
+from broker.messages import Announcement
+from broker.signing import SignedAnnouncement, Signer, unseal
 from broker.wire import decode, encode
 from host.errors import ConfigError, ForgeryError, StorageError, WireError
 from tests.broker.examples import ASSIGNMENT
@@ -128,7 +128,8 @@ def test_a_key_that_others_can_read_is_complained_of(
 WITHOUT_A_KEY = """
 import sys
 from broker.keyfile import make
-from broker.messages import Announcement, SignedAnnouncement
+from broker.messages import Announcement
+from broker.signing import SignedAnnouncement
 from broker.signing import unseal
 from broker.wire import encode
 content = encode(Announcement(session=1, sequence=1))

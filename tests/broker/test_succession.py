@@ -3,8 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from broker.messages import MAX_SUCCESSIONS, Announcement, SignedAnnouncement
-from broker.signing import Signer, follow, read_chain, succeed, successor, unseal
+from broker.messages import Announcement
+from broker.signing import (
+    MAX_SUCCESSIONS,
+    SignedAnnouncement,
+    Signer,
+    follow,
+    read_chain,
+    succeed,
+    successor,
+    unseal,
+)
 from broker.wire import decode, encode
 from host.errors import ConfigError, ForgeryError
 

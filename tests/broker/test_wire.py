@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.control import Reply
 from broker.messages import (
     MINOR,
     AgentState,
@@ -18,7 +19,6 @@ from broker.messages import (
     Message,
     Offer,
     Receipt,
-    Reply,
 )
 from broker.wire import MAX_MESSAGE_BYTES, decode, encode
 from host.errors import WireError

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from broker.messages import Reply, Request, SettingValue, Verb
+from broker.control import Reply, Request, SettingValue, Verb
 from deploy.command.control import UnansweredError, ask
 from tests.chaos.books import LOUD, Receipt, receipts
 from tests.chaos.federation import AGGREGATOR, DEVICES, Federation

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from broker.messages import Reply, RunSummary
+from broker.control import Reply, RunSummary
 from broker.mosquitto import Mosquitto
 from deploy.command import remote
 from deploy.command.app import PANELS, VERBS, app, run

@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from broker.control import Reply, Request, Verb
 from broker.events import Received, SessionEvent
-from broker.messages import Reply, Request, Verb
 from broker.mosquitto import Mosquitto
 from broker.session import Session
 from broker.settings import BrokerSettings

@@ -26,11 +26,10 @@ from broker.messages import (
     Receipt,
     ReceiptOutcome,
     Report,
-    SignedAnnouncement,
 )
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
-from broker.signing import Signer, succeed
+from broker.signing import SignedAnnouncement, Signer, succeed
 from broker.topics import (
     BLOB_CHUNK,
     FEDERATION,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broker.messages import SettingValue
+from broker.control import SettingValue
 from broker.mosquitto import _free_port
 from broker.settings import BrokerSettings
 from broker.topics import Role
@@ -17,7 +17,7 @@ from deploy.home.home import Home
 from tests.deploy.home.federation import local, reload, running
 from tests.flash.guest import FIRST_PARTITION, HOST, Guest, Machine
 from tests.flash.image import BOOT_MIB, IMAGER_USER_DATA, MIB
-from tests.system.lab import TASK, Lab
+from tests.system.lab import KERAS_TASK, Lab
 
 # Emulated on a machine that others use as well: ten times what it takes on an idle one.
 PATIENT_S = 1500.0
@@ -218,7 +218,7 @@ def update(course: Course, guest: Guest) -> None:
 @contextmanager
 def federation(home: Home) -> Iterator[tuple[Federation, "subprocess.Popen[bytes]"]]:
     """Run what a federation has on this side."""
-    settings = {"MIDGE_HEARTBEAT_S": "5", "MIDGE_TASKS__BLOBS__FILE": str(TASK)}
+    settings = {"MIDGE_HEARTBEAT_S": "5", "MIDGE_TASKS__BLOBS__FILE": str(KERAS_TASK)}
     with running(home) as broker, Federation(home) as lab:
         lab._start("midge-aggregator", home.of(Role.AGGREGATOR) / "aggregator.toml", "aggregator", settings)
         registrar = home.of(Role.REGISTRAR) / "registrar.toml"

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.layout import Layout
 from broker.litert import LiteRTBody
-from broker.messages import Announcement, Grant, Inbox, Invite, Message, Receipt, SignedAnnouncement
+from broker.messages import Announcement, Grant, Inbox, Invite, Message, Receipt
 from broker.program import KerasBody, Program
-from broker.signing import _covered, unseal
+from broker.signing import SignedAnnouncement, _covered, unseal
 from broker.topics import FIELD_PATTERNS, TREE, Topics
 from broker.update import MAGIC, encode_update, open_update
 from broker.wire import decode, encode

@@ -55,7 +55,10 @@ class Hand:
         self.connection = self._next(Connected).connection
         self._seal: tuple[DeviceKey, str] | None = None
         self._birth = Presence(
-            online=True, connection=self.connection, runtimes=("keras", "litert"), examples=examples
+            online=True,
+            connection=self.connection,
+            runtimes=("keras", "litert", "softmax"),
+            examples=examples,
         )
         self.say(tree.PRESENCE, self._birth)
         self._resting = threading.Event()

@@ -15,8 +15,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from broker.control import Reply, Request, SettingValue, Verb
 from broker.events import Received, SessionEvent
-from broker.messages import Reply, Request, SettingValue, Verb
 from broker.mosquitto import Mosquitto
 from broker.session import Session
 from broker.settings import BrokerSettings
@@ -30,7 +30,12 @@ ANSWER_S = 5.0
 HEARTBEAT_S = 0.5
 DEVICES = ("pi-1", "pi-2", "pi-3")
 ROLES = {"aggregator": Role.AGGREGATOR, "operator": Role.OPERATOR, "monitor": Role.MONITOR}
-TASK = Path(__file__).with_name("blobs_task.py")
+# Without Keras: what becomes of kills, full disks, keys and links does not depend on who trains, and
+# TensorFlow takes seconds of a processor each time that an aggregator or a trainer starts.
+TASK = Path(__file__).with_name("softmax_task.py")
+KERAS_TASK = Path(__file__).with_name("blobs_task.py")
+# For agents of TASK: each batch takes so long, and no processor.
+SLOWLY = {"LAB_BATCH_S": "0.02"}
 PLUGINS = Path(__file__).with_name("plugins")
 Result = TypeVar("Result")
 Document = dict[str, Any]
@@ -142,7 +147,7 @@ class Lab:
         client_id: str | None = None,
         **settings: object,
     ) -> Process:
-        """The aggregator, with one task `blobs`; `environment` can slow it down (see blobs_task.py)."""
+        """The aggregator, with one task `blobs`; `environment` can slow it down (see the task files)."""
         path = self.folder / f"{name}.toml"
         lines = {"folder": self.folder / name, "heartbeat_s": HEARTBEAT_S, **settings}
         broker = self.account("aggregator").model_copy(update={"client_id": client_id})
@@ -190,8 +195,7 @@ class Lab:
         environment: Mapping[str, str] | None = None,
         *arguments: str,
     ) -> Process:
-        search = os.pathsep.join(filter(None, (str(PLUGINS), os.environ.get("PYTHONPATH"))))
-        every = {"PYTHONPATH": search, **(environment or {})}
+        every = {"PYTHONPATH": search_path(), **(environment or {})}
         process = Process(command, config, self.folder / f"{name}.log", every, *arguments)
         self.processes.append(process)
         return process
@@ -321,6 +325,11 @@ class Lab:
     def _show_logs(self) -> None:
         for log in sorted(self.folder.glob("*.log")):
             sys.stderr.write(f"==== {log.name}\n{log.read_text(errors='replace')[-4000:]}\n")
+
+
+def search_path() -> str:
+    """Where processes find PLUGINS, and what they found before."""
+    return os.pathsep.join(filter(None, (str(PLUGINS), os.environ.get("PYTHONPATH"))))
 
 
 def broker_table(settings: BrokerSettings) -> str:

@@ -1,6 +1,5 @@
 """A federation with certificates: the home that `midge init` makes, its broker, its registrar."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.home.bundle import agent_settings, enrol, enrol_by_token
 from tests.deploy.home.federation import local, make_home, reload, running
-from tests.system.lab import PATIENCE_S, Lab, Process, write_examples
+from tests.system.lab import PATIENCE_S, Lab, Process, search_path, write_examples
 
 REGISTRAR = "from deploy.command.entry import main; main()"
 DAY_S = 86_400.0
@@ -121,7 +120,7 @@ class SecuredLab(Lab):
             "midge-agent",
             bundle / "agent.toml",
             self.folder / f"{name}.log",
-            {**os.environ, **environment},
+            {"PYTHONPATH": search_path(), **environment},
             *pairs,
         )
         self.processes.append(process)

@@ -13,7 +13,7 @@ from broker.topics import Branch
 from broker.update import encode_update
 from tests.system.lab import Lab
 
-P = 67
+P = 15
 CHUNK = 1024
 
 

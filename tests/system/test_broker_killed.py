@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tests.system.lab import DEVICES, PATIENCE_S, Lab
+from tests.system.lab import DEVICES, PATIENCE_S, SLOWLY, Lab
 
-# Seconds, to be caught at it.
-STEPS = 100_000
+# Each takes its time: two seconds, to be caught at it.
+STEPS = 100
 
 
 def save_now(lab: Lab) -> bytes:
@@ -28,7 +28,7 @@ def save_now(lab: Lab) -> bytes:
 @pytest.mark.timeout(240)
 def test_nobody_believes_the_retained_messages_of_an_old_database(lab: Lab) -> None:
     lab.start_aggregator()
-    lab.start_agents()
+    lab.start_agents(environment=SLOWLY)
     run = lab.start_run(rounds=3, min_devices=3, steps=STEPS, deadline_s=3600.0)
     lab.until(lambda seen: seen.get("devices/pi-1", {}).get("progress", 0) > 0)
     old = save_now(lab)
@@ -50,7 +50,7 @@ def test_nobody_believes_the_retained_messages_of_an_old_database(lab: Lab) -> N
 @pytest.mark.timeout(240)
 def test_a_second_run_never_takes_an_update_of_the_first(lab: Lab) -> None:
     aggregator = lab.start_aggregator()
-    agents = lab.start_agents()
+    agents = lab.start_agents(environment=SLOWLY)
     first = lab.start_run(rounds=1, min_devices=3, steps=STEPS, deadline_s=3600.0, quorum=1)
     lab.until(lambda seen: seen.get("devices/pi-3", {}).get("progress", 0) > 0)
     aggregator.kill()

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from broker.messages import SettingValue, Verb
-from tests.system.lab import DEVICES, Document, Lab, Process
+from broker.control import SettingValue, Verb
+from tests.system.lab import DEVICES, SLOWLY, Document, Lab, Process
 
 ROUNDS = 2
 SETTINGS: dict[str, SettingValue] = {
     "rounds": ROUNDS,
-    "epochs": 200,
+    "epochs": 100,
     "min_devices": 3,
     "deadline_s": 3600.0,
     "strategy": "slow",
@@ -44,7 +44,7 @@ def until_paused_for_the_disk(lab: Lab, run: str) -> Document:
 def test_the_run_pauses_with_the_reason_and_goes_on_by_itself(lab: Lab, phase: str) -> None:
     slow = {"LAB_STRATEGY_S": "3"} if phase == "aggregating" else {}
     aggregator = lab.start_aggregator(environment=slow)
-    lab.start_agents(examples=2000)
+    lab.start_agents(examples=20, environment=SLOWLY)
     run = lab.start_run(**SETTINGS)
     lab.until(lambda seen: seen.get(f"runs/{run}", {}).get("state") == phase)
     with full_disk(aggregator):

@@ -19,7 +19,7 @@ from edge_agent.data.split import split
 from edge_agent.runtimes.registry import create
 from edge_agent.seeds import derive_seed
 from tests.system.blobs_task import data_contract
-from tests.system.lab import DEVICES, Lab
+from tests.system.lab import DEVICES, KERAS_TASK, Lab
 
 ROUNDS = 3
 CONTRACT = DataContract.model_validate(data_contract)
@@ -28,7 +28,7 @@ SETTINGS = {"rounds": ROUNDS, "min_devices": 3, "epochs": 2, "batch_size": 16, "
 
 def federated(lab: Lab, order: tuple[str, ...]) -> tuple[Path, str]:
     """Run to the end, agents started in this order; gives the run's folder and the last theta's digest."""
-    lab.start_aggregator()
+    lab.start_aggregator(KERAS_TASK)
     for device in order:
         lab.start_agent(device)
         lab.until_state(device, "idle")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.messages import Verb
+from broker.control import Verb
 from deploy.command.control import ask, new_request
 from tests.system.lab import PATIENCE_S, Lab
 

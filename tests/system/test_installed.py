@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.messages import Request, Verb
+from broker.control import Request, Verb
 from broker.topics import Role
 from deploy.command.control import ask
 from deploy.home.home import Home
@@ -17,7 +17,7 @@ from deploy.units.catalogue import INSTALLER, SERVICES
 from deploy.units.given import from_home
 from deploy.units.payload import Given, read_files, write_payload
 from tests.deploy.home.federation import enrolled, local, make_home
-from tests.system.lab import TASK, write_examples
+from tests.system.lab import KERAS_TASK, write_examples
 from tests.system.pid1 import Systemd, program, why_not
 
 REASON = why_not() or ("" if shutil.which("mosquitto", path="/usr/sbin") else "mosquitto is not Debian's")
@@ -56,8 +56,8 @@ def installed(machine: Systemd, name: str, verb: str = "install", *options: str)
 
 def prepared(home: Home, machine: Systemd, folder: Path) -> Mapping[str, Given]:
     """The home with a task and a device, as their operator would."""
-    task = home.root / "aggregator" / TASK.name
-    shutil.copy(TASK, task)
+    task = home.root / "aggregator" / KERAS_TASK.name
+    shutil.copy(KERAS_TASK, task)
     with (home.root / "aggregator/aggregator.toml").open("a") as settings:
         settings.write(f'\n[tasks.blobs]\nfile = "{task.name}"\n')
     write_examples(folder / "data.npz", 60, seed=1)

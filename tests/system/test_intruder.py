@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,6 @@ from broker.wire import decode, encode
 from tests.broker.peer import Peer
 from tests.system.lab import Lab
 
-TASK = Path(__file__).with_name("softmax_task.py")
 HOSTILE = "hostile"
 
 
@@ -89,7 +87,7 @@ def complete(lab: Lab) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_device_with_a_pinned_key_runs_nothing_forged_or_replayed(lab: Lab, intruder: Intruder) -> None:
-    lab.start_aggregator(TASK)
+    lab.start_aggregator()
     key = Signer(lab.folder / "aggregator" / SIGNING_KEY).public_key
     pinned = lab.start_agent("pi-1", aggregator_key=key)
     trusting = lab.start_agent("pi-2")

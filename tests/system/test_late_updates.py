@@ -13,7 +13,7 @@ from broker.update import encode_update
 from tests.system.hand import Hand
 from tests.system.lab import DEVICES, Lab
 
-P = 67
+P = 15
 CHUNK = 1024
 EXAMPLES = 10
 FRESH, LATE = 0.5, 0.25

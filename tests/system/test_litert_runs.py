@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from broker.layout import THETA_DTYPE
-from tests.system.lab import Lab
+from tests.system.lab import KERAS_TASK, Lab
 
 ROUNDS = 3
 
 
 @pytest.mark.timeout(240)
 def test_a_fleet_on_litert_computes_what_the_fleet_on_keras_does(lab: Lab) -> None:
-    lab.start_aggregator()
+    lab.start_aggregator(KERAS_TASK)
     lab.start_agents()
     lab.until(lambda seen: seen.get("federation", {}).get("live") == 3)
     thetas, starts = {}, {}
@@ -33,7 +33,7 @@ def test_a_fleet_on_litert_computes_what_the_fleet_on_keras_does(lab: Lab) -> No
 
 @pytest.mark.timeout(240)
 def test_a_batch_size_of_the_run_is_that_of_its_program(lab: Lab) -> None:
-    lab.start_aggregator()
+    lab.start_aggregator(KERAS_TASK)
     lab.start_agent("pi-1")
     run = lab.start_run(rounds=1, batch_size=7, runtime="litert")
     assert lab.until_round(run, 1, "closed")["participants"]["pi-1"]["status"] == "accepted"

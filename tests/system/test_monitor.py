@@ -166,7 +166,7 @@ def _shows_the_whole_run(lab: Lab, run: str) -> None:
     assert part["training"]["loss"] > 0
     assert set(part["validation"]) == set(part["evaluation"]) == {"loss", "accuracy"}
     whole = json.loads(printed[f"{root}/runs/{run}"])
-    assert (whole["state"], whole["parameters"]) == ("finished", 67)
+    assert (whole["state"], whole["parameters"]) == ("finished", 15)
     assert whole["ended_unix_s"] > whole["started_unix_s"]
     history = json.loads(printed[f"{root}/runs/{run}/history"])["rounds"]
     assert [(one["round"], one["outcome"], one["reported"]) for one in history] == [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.messages import Verb
+from broker.control import Verb
 from tests.system.lab import Document, Lab
 
 TASK = Path(__file__).with_name("needy_task.py")

@@ -8,7 +8,6 @@ import pytest
 
 from tests.system.lab import Lab
 
-TASK = Path(__file__).with_name("softmax_task.py")
 # A round takes long enough to be caught at it, and few seconds.
 SLOWLY = {"LAB_BATCH_S": "0.05"}
 
@@ -22,7 +21,7 @@ def tell(lab: Lab, device: str, *arguments: str) -> str:
 
 @pytest.mark.timeout(240)
 def test_a_paused_device_declines_is_not_selected_and_comes_back_without_a_new_connection(lab: Lab) -> None:
-    lab.start_aggregator(TASK)
+    lab.start_aggregator()
     lab.start_agents("pi-1", "pi-2", environment=SLOWLY)
     lab.until(lambda seen: {"devices/pi-1", "devices/pi-2"} <= seen.keys())
     run = lab.start_run(rounds=4, min_devices=1, steps=60, batch_size=16)
@@ -33,12 +32,8 @@ def test_a_paused_device_declines_is_not_selected_and_comes_back_without_a_new_c
     lab.until(lambda seen: seen["devices/pi-1"]["not_selected"] == why)
     assert why in tell(lab, "pi-1", "status")
     first = lab.until_round(run, 1, "closed")
-    assert first["participants"]["pi-1"] == {
-        "status": "declined",
-        "examples": 0,
-        "validation": {},
-        "reason": "paused",
-    }
+    told = {"status": "declined", "reason": "paused", "examples": 0, "training": {}, "validation": {}}
+    assert told.items() <= first["participants"]["pi-1"].items()
     assert set(lab.until_round(run, 2, "training")["participants"]) == {"pi-2"}
 
     assert "goes on" in tell(lab, "pi-1", "resume")

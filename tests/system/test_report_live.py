@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.messages import Verb
+from broker.control import Verb
 from deploy.report.making import make_report
 from tests.deploy.report.test_report_page import check, section
 from tests.system.lab import Lab

@@ -17,7 +17,7 @@ from broker.mosquitto import _free_port, find_mosquitto
 from broker.topics import MONITOR_DEVICE, MONITOR_RUN, Role
 from deploy.home.create import complete, create
 from tests.broker.peer import Peer
-from tests.system.lab import TASK, Process, write_examples
+from tests.system.lab import TASK, Process, search_path, write_examples
 
 PATIENCE_S = 60.0
 REFUSED = 77
@@ -55,7 +55,7 @@ class Federation:
         return done.stdout
 
     def start(self, command: str, config: Path, name: str) -> Process:
-        process = Process(command, config, self.folder / f"{name}.log", {})
+        process = Process(command, config, self.folder / f"{name}.log", {"PYTHONPATH": search_path()})
         self.processes.append(process)
         return process
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from aggregator.settings import SEALING_KEY, SIGNING_KEY
 from broker import topics as tree
-from broker.envelope import DeviceKey
+from broker.envelope import DeviceKey, Envelope
 from broker.events import Received
-from broker.messages import BlobRef, Envelope, Offer, ReceiptOutcome, RejectReason
+from broker.messages import BlobRef, Offer, ReceiptOutcome, RejectReason
 from broker.mosquitto import Mosquitto
 from broker.sealing import SealingKey, context_of, seal_update
 from broker.signing import Signer

@@ -12,10 +12,10 @@ from broker.settings import BrokerSettings
 from broker.topics import Role
 from deploy.home.home import Home
 from tests.deploy.home.federation import local, running
-from tests.system.lab import PATIENCE_S, TASK, Lab, write_examples
+from tests.system.lab import KERAS_TASK, PATIENCE_S, Lab, write_examples
 
 DEVICES = ("pi-1", "pi-2")
-SERVICES = {"MIDGE_HEARTBEAT_S": "0.5", "MIDGE_TASKS__BLOBS__FILE": str(TASK)}
+SERVICES = {"MIDGE_HEARTBEAT_S": "0.5", "MIDGE_TASKS__BLOBS__FILE": str(KERAS_TASK)}
 
 
 class Secured(Lab):

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from broker.control import Verb
 from broker.events import Received
-from broker.messages import Federation, Verb
+from broker.messages import Federation
 from broker.monitor import AggregatorDocument
 from broker.topics import FEDERATION, MONITOR_AGGREGATOR
 from broker.wire import decode, encode

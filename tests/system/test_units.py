@@ -8,7 +8,7 @@ import pytest
 
 from aggregator.evaluator import MODULE
 from host.children import ask_once
-from tests.system.lab import TASK, Lab, broker_table, write_examples
+from tests.system.lab import KERAS_TASK, Lab, broker_table, write_examples
 from tests.system.pid1 import ROOT, UNDER_TEST, Systemd, program, why_not
 
 UNITS = ROOT / "deploy/units"
@@ -53,7 +53,7 @@ def put_aggregator(machine: Systemd, lab: Lab) -> None:
     assert account.password_file is not None
     machine.put("/etc/midge/aggregator/password", account.password_file.read_text(), 0o600)
     inside = account.model_copy(update={"password_file": Path("password")})
-    task = UNDER_TEST / "source" / TASK.relative_to(ROOT)
+    task = UNDER_TEST / "source" / KERAS_TASK.relative_to(ROOT)
     lines = f'folder = "."\nheartbeat_s = 0.5\n[tasks.blobs]\nfile = {json.dumps(str(task))}\n'
     machine.put("/etc/midge/aggregator/aggregator.toml", lines + broker_table(inside))
 

@@ -11,8 +11,9 @@ from aggregator.records import IncidentKind, Record
 from aggregator.watch.remembered import remembered
 from aggregator.watch.story import happening
 from aggregator.watch.watch import Watch
+from broker.control import Reply
 from broker.happenings import MAX_RECENT, Happening
-from broker.messages import DeclineReason, ReceiptOutcome, RejectReason, Reply
+from broker.messages import DeclineReason, ReceiptOutcome, RejectReason
 from broker.wire import encode
 from tests.aggregator.coordinator.world import memory_ledger, theta
 from tests.aggregator.watch.screen import Screen

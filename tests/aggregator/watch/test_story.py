@@ -3,8 +3,9 @@ import pytest
 from aggregator import records
 from aggregator.records import Record
 from aggregator.watch.story import MAX_TEXT, happening
+from broker.control import Reply
 from broker.happenings import EventKind, Severity
-from broker.messages import BlobRef, DeclineReason, ReceiptOutcome, RejectReason, Reply
+from broker.messages import BlobRef, DeclineReason, ReceiptOutcome, RejectReason
 from broker.wire import encode
 
 REF = BlobRef(digest="a" * 64, size=2048, chunk_bytes=1024)

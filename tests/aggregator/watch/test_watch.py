@@ -13,8 +13,9 @@ from aggregator.records import (
 from aggregator.watch.board import RENEWED_FROM
 from aggregator.watch.pages import RENEWED_EVERY_S
 from aggregator.watch.watch import KEPT_ROUNDS, KEPT_RUNS
+from broker.control import Verb
 from broker.happenings import EventDocument
-from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report, Verb
+from broker.messages import AgentState, DeclineReason, Heartbeat, RejectReason, Report
 from broker.monitor import Document
 from tests.aggregator.coordinator.world import PROGRAM, RUN, connection, offer
 from tests.aggregator.watch.screen import RATE_S, ROUND_TOPIC, RUN_TOPIC, Screen

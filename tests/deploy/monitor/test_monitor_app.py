@@ -9,9 +9,9 @@ import pytest
 from rich.color import Color
 from textual.pilot import Pilot
 
+from broker.control import Reply, Request, Verb
 from broker.events import Connected, Disconnected, Received, Refused, SessionEvent, Subscribed
 from broker.happenings import Severity
-from broker.messages import Reply, Request, Verb
 from broker.monitor import AggregatorDocument, Document, FederationDocument, ParticipantDocument, RunDocument
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings

@@ -13,6 +13,8 @@ from edge_agent.runtimes.base import MetricSums, OptimizerState, Progress, Train
 from edge_agent.runtimes.order import passes
 from host.errors import WireError
 
+TINY = 1e-7
+
 
 def probabilities(x: AnyArray, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> AnyArray:
     scores: AnyArray = x @ weights + bias
@@ -55,8 +57,10 @@ class Softmax:
         return Trained(theta, self.evaluate(theta, examples), len(examples.x))
 
     def evaluate(self, theta: Theta, examples: Examples) -> MetricSums:
-        found = probabilities(examples.x, *self._layout.unflatten(theta)).argmax(axis=1)
-        return {"accuracy": (float((found == examples.y).sum()), float(len(found)))}
+        chances, count = probabilities(examples.x, *self._layout.unflatten(theta)), float(len(examples.x))
+        right = (chances.argmax(axis=1) == examples.y).sum()
+        surprise = -np.log(chances[np.arange(len(chances)), examples.y] + TINY).sum()
+        return {"loss": (float(surprise), count), "accuracy": (float(right), count)}
 
     def _gradient(self, theta: Theta, x: AnyArray, y: AnyArray) -> Theta:
         error = probabilities(x, *self._layout.unflatten(theta))
