@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 from broker.monitor import FederationDocument, RoundDocument, RunDocument
 from broker.topics import MONITOR_ROUND, MONITOR_RUN
+from deploy.viewing.agreement import OVER
 from deploy.viewing.view import View
 from deploy.viewing.words import duration, metrics
-
-OVER = frozenset({"finished", "stopped", "failed"})
 
 
 class Line(NamedTuple):
@@ -52,14 +51,15 @@ def _fleet(document: FederationDocument | None, name: str) -> Line:
 
 
 def _run(view: View, run: RunDocument, now: float) -> Line:
-    parts = [f"run {run.run}", f"{run.state}", f"round {min(run.round, run.rounds)} of {run.rounds}"]
+    current = current_round(view)
+    # The round's own line says the phase.
+    state = [] if current is not None and current.phase == run.state else [run.state]
+    parts = [f"run {run.run}", *state, f"round {min(run.round, run.rounds)} of {run.rounds}"]
     if run.seconds_left is not None and run.state not in OVER:
         held = 0.0 if run.state == "paused" else view.age_s(MONITOR_RUN, now, run=run.run)
         parts.append(f"about {duration(run.seconds_left - held)} left")
     parts += [text for text in (metrics(run.metrics), run.reason) if text]
-    return Line(
-        "  ".join(parts), min(1.0, _done(run, current_round(view)) / run.rounds) if run.rounds else None
-    )
+    return Line("  ".join(parts), min(1.0, _done(run, current) / run.rounds) if run.rounds else None)
 
 
 def _done(run: RunDocument, current: RoundDocument | None) -> int:
@@ -79,7 +79,7 @@ def _round(view: View, run: RunDocument, current: RoundDocument, now: float) -> 
         if current.eta_s is not None:
             parts.append(f"enough in {duration(current.eta_s - held)}")
         if current.seconds_left is not None:
-            parts.append(f"{duration(current.seconds_left - held)} left")
+            parts.append(f"{duration(current.seconds_left - held)} left at most")
     else:
         parts += [duration(current.seconds)] if current.seconds else []
         parts += [text for text in (metrics(current.metrics or current.federated),) if text]
