@@ -23,6 +23,7 @@ from host.errors import ChildError
 PICTURE = Path(__file__).parent / "pictures" / "screens" / "monitor.svg"
 SIZE = (120, 24)
 DEVICES, ROUNDS, DRAWN_AT = 6, 10, 6
+AMID = 0.4, 0.9
 PATIENCE_S = 900.0
 
 
@@ -70,12 +71,12 @@ async def _picture(feed: Feed, demo: "subprocess.Popen[bytes]") -> str:
 
 
 def _worth_showing(feed: Feed) -> bool:
-    """Whether some updates of a later round have come, and other devices are still at work."""
-    run, devices = feed.view.run, feed.view.devices.values()
-    if run is None or run.round < DRAWN_AT:
+    """Whether a later round trains, and most devices are in the midst of it."""
+    run = feed.view.run
+    if run is None or run.round < DRAWN_AT or run.state != "training":
         return False
-    trains = sum(device.state == "training" and device.progress > 0 for device in devices)
-    return feed.view.rounds(run.run)[-1].reported > 0 and trains > 1
+    devices = feed.view.devices.values()
+    return sum(one.state == "training" and AMID[0] < one.progress < AMID[1] for one in devices) > DEVICES / 2
 
 
 if __name__ == "__main__":

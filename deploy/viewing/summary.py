@@ -1,8 +1,9 @@
 """What a person wants to know first: the fleet, the run and the round in a line each; pure."""
 
+from collections import Counter
 from typing import NamedTuple
 
-from broker.monitor import FederationDocument, RoundDocument, RunDocument
+from broker.monitor import RoundDocument, RunDocument
 from broker.topics import MONITOR_ROUND, MONITOR_RUN
 from deploy.viewing.agreement import OVER
 from deploy.viewing.view import View
@@ -29,7 +30,7 @@ def summary(view: View, federation: str, now: float) -> Summary:
     run = view.run
     current = current_round(view)
     return Summary(
-        _fleet(view.federation, federation),
+        _fleet(view, federation),
         Line("no run yet: midge start TASK") if run is None else _run(view, run, now),
         Line("") if run is None or current is None else _round(view, run, current, now),
     )
@@ -41,11 +42,16 @@ def current_round(view: View) -> RoundDocument | None:
     return rounds[-1] if rounds else None
 
 
-def _fleet(document: FederationDocument | None, name: str) -> Line:
+def _fleet(view: View, name: str) -> Line:
+    document, devices = view.federation, view.devices.values()
     if document is None:
         return Line(f"federation {name}")
-    states = ", ".join(f"{count} {state}" for state, count in sorted(document.states.items()) if count)
-    told = f"{document.live} of {document.devices} devices live"
+    # Once all are here, as they are listed below: their own documents come at other times.
+    live, counted = document.live, document.states
+    if len(devices) >= document.devices:
+        live, counted = view.live, Counter(one.state for one in devices)
+    states = ", ".join(f"{count} {state}" for state, count in sorted(counted.items()) if count)
+    told = f"{live} of {document.devices} devices live"
     dropped = f"  {document.messages_dropped} messages dropped" if document.messages_dropped else ""
     return Line(f"federation {name}  {told}{f': {states}' if states else ''}{dropped}")
 

@@ -52,7 +52,7 @@ def test_status_tells_federation_run_round_and_devices(
     assert left(monkeypatch, "status", *by(mosquitto, user)) == 0
     told = capsys.readouterr()
     lines = told.out.splitlines()
-    assert lines[0] == "federation lab  2 of 3 devices live: 1 training, 1 uploading"
+    assert lines[0] == "federation lab  2 of 3 devices live: 1 lost, 1 training, 1 uploading"
     assert lines[1].startswith("run digits-1  round 3 of 10  about 10h00m left  accuracy 0.7")
     assert lines[2].startswith(
         "round 3  training  2 of 3 updates (quorum 2)  enough in 2h00m  3h00m left at most"

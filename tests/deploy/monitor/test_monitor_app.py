@@ -112,7 +112,7 @@ def play(
 def test_a_large_terminal_shows_run_round_devices_curves_and_events() -> None:
     async def script(stage: Stage) -> None:
         lines = stage.screen.splitlines()
-        assert lines[0].strip() == "federation lab  2 of 3 devices live: 1 training, 1 uploading"
+        assert lines[0].strip() == "federation lab  2 of 3 devices live: 1 lost, 1 training, 1 uploading"
         assert "20 %  run digits-1  round 3 of 10  about 10h00m left  accuracy 0.7" in lines[1]
         assert (
             "67 %  round 3  training  2 of 3 updates (quorum 2)  enough in 2h00m  3h00m left at most"
