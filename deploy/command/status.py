@@ -79,7 +79,7 @@ def _settle(feed: Feed, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     quiet_since = time.monotonic()
     while (now := time.monotonic()) < deadline and not feed.refused:
-        if feed.look(LOOK_S / 5) or feed.view.aggregator is None:
+        if feed.look(LOOK_S / 5) or not feed.connected or feed.view.aggregator is None:
             quiet_since = now
         elif now - quiet_since > SETTLED_S:
             return

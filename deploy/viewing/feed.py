@@ -108,7 +108,9 @@ class Feed:
                 self.trouble = "" if ok else "this account may not read monitor/#"
             case Disconnected(reason=reason):
                 self._note_end()
-                self.connected, self.trouble = False, RIVAL if self._short >= RIVALRY else advised(reason)
+                # What helps to connect is no advice to one that was connected.
+                known = reason if self.connected else advised(reason)
+                self.connected, self.trouble = False, RIVAL if self._short >= RIVALRY else known
             case Unreachable(reason=reason):
                 self.connected, self.trouble = False, advised(reason)
             case Refused(reason=reason):

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from broker.events import Connected, Disconnected, Received
 from broker.monitor import AggregatorDocument
 from broker.mosquitto import Mosquitto
+from broker.settings import BrokerSettings
 from broker.topics import MONITOR_AGGREGATOR, Topics
+from deploy.command.status import SETTLED_S, _settle
 from deploy.local.notice import posted
+from deploy.viewing.feed import Feed
 from tests.broker.peer import Peer
 from tests.deploy.test_deploy_command import midge
 from tests.deploy.viewing.scene import event, happened, scene, written
@@ -173,6 +178,24 @@ def test_watching_the_demo_ends_with_it(
             mosquitto.stop()
             assert process.stderr.read().endswith("midge: the demo is over; this is what it said last\n")
     assert process.returncode == 0
+
+
+def test_a_connection_that_ends_while_it_listens_is_waited_for() -> None:
+    topics = Topics("lab")
+    feed = Feed(BrokerSettings(url="mqtt://127.0.0.1:1", federation="lab"))
+    kept = [Received(topic, payload, retained=True, expiry_s=None) for topic, payload in scene(topics)]
+
+    def come_back() -> None:
+        for event in (Connected("c2"), *kept):
+            feed._events.put(event)
+
+    for event in (Connected("c1"), *kept, Disconnected("another took its place")):
+        feed._events.put(event)
+    timer = threading.Timer(2 * SETTLED_S, come_back)
+    timer.start()
+    _settle(feed, 20.0)
+    timer.join()
+    assert feed.connected
 
 
 def watch(*arguments: str) -> "subprocess.Popen[str]":
