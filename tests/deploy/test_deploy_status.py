@@ -186,11 +186,11 @@ def test_a_connection_that_ends_while_it_listens_is_waited_for() -> None:
     kept = [Received(topic, payload, retained=True, expiry_s=None) for topic, payload in scene(topics)]
 
     def come_back() -> None:
-        for event in (Connected("c2"), *kept):
-            feed._events.put(event)
+        for one in (Connected("c2"), *kept):
+            feed._events.put(one)
 
-    for event in (Connected("c1"), *kept, Disconnected("another took its place")):
-        feed._events.put(event)
+    for one in (Connected("c1"), *kept, Disconnected("another took its place")):
+        feed._events.put(one)
     timer = threading.Timer(2 * SETTLED_S, come_back)
     timer.start()
     _settle(feed, 20.0)
