@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from broker.events import Connected, Disconnected, Received
+from broker.events import Connected, Disconnected, Received, SessionEvent
 from broker.monitor import AggregatorDocument
 from broker.mosquitto import Mosquitto
 from broker.settings import BrokerSettings
@@ -183,13 +183,17 @@ def test_watching_the_demo_ends_with_it(
 def test_a_connection_that_ends_while_it_listens_is_waited_for() -> None:
     topics = Topics("lab")
     feed = Feed(BrokerSettings(url="mqtt://127.0.0.1:1", federation="lab"))
-    kept = [Received(topic, payload, retained=True, expiry_s=None) for topic, payload in scene(topics)]
+    kept: list[SessionEvent] = [
+        Received(topic, payload, retained=True, expiry_s=None) for topic, payload in scene(topics)
+    ]
+    ends: list[SessionEvent] = [Connected("c1"), *kept, Disconnected("another took its place")]
+    returns: list[SessionEvent] = [Connected("c2"), *kept]
 
     def come_back() -> None:
-        for one in (Connected("c2"), *kept):
+        for one in returns:
             feed._events.put(one)
 
-    for one in (Connected("c1"), *kept, Disconnected("another took its place")):
+    for one in ends:
         feed._events.put(one)
     timer = threading.Timer(2 * SETTLED_S, come_back)
     timer.start()
