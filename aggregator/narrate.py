@@ -8,6 +8,7 @@ from aggregator import records
 from aggregator.coordinator.phases import RoundOutcome, RunOutcome
 from aggregator.records import Record
 from broker.monitor import Means, means
+from broker.names import is_of_whole
 
 SHOWN_DEVICES = 10
 
@@ -43,8 +44,8 @@ def narrate(record: Record) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 
             level = logging.ERROR if outcome == RunOutcome.FAILED else logging.INFO
             return level, f"run {run} {outcome}: {reason}"
         case records.RoundOpened(_, number, cohort, target, quorum):
-            asked = f"{len(cohort)} invited, {target} wanted, {quorum} needed"
-            return logging.INFO, f"round {number} opens: {asked}: {_names(cohort)}"
+            asked = f"invites {len(cohort)} ({_names(cohort)})"
+            return logging.INFO, f"round {number} {asked}, wants {target}, needs {quorum}"
         case records.RoundClosed(_, number, outcome, reason):
             central, fleet = _list(means(record.metrics)), _list(means(record.federated))
             parts = [reason, central, fleet and f"on the devices' own data {fleet}"]
@@ -91,4 +92,5 @@ def _names(cohort: tuple[str, ...]) -> str:
 
 
 def _list(metrics: Means) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+    """Of the whole data: with those of its parts, a line would get too long."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()) if is_of_whole(name))

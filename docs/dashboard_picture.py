@@ -32,16 +32,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="midge-picture-") as name:
         folder = Path(name)
         environment = {**os.environ, "XDG_RUNTIME_DIR": name}
-        with _demo(data, environment), _dashboard(folder, environment) as url:
-            _draw(folder / "profile", url)
+        with _demo(data, environment) as demo, _dashboard(folder, environment) as url:
+            _draw(folder / "profile", url, demo)
 
 
-def _draw(profile: Path, url: str) -> None:
+def _draw(profile: Path, url: str, demo: "subprocess.Popen[bytes]") -> None:
     browser = Browser(profile)
     try:
         browser.look(SIZE)
         browser.open(url)
-        browser.until(lambda: _is_worth_it(browser), patience_s=PATIENCE_S)
+        browser.until(lambda: demo.poll() is not None or _is_worth_it(browser), patience_s=PATIENCE_S)
+        if demo.poll() is not None:
+            raise SystemExit("no such moment came: is the machine busy?")
         for scheme, path in (("light", "dashboard.png"), ("dark", "dashboard-dark.png")):
             browser.look(SIZE, scheme)
             browser.driver.save_screenshot(str(PICTURES / path))
@@ -61,11 +63,11 @@ def _is_worth_it(browser: Browser) -> bool:
 
 
 @contextmanager
-def _demo(data: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def _demo(data: Path, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     command = [*MIDGE, "demo", "--devices", str(DEVICES), "--rounds", str(ROUNDS), "--data", str(data)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:  # noqa: S603  our own
         try:
-            yield
+            yield process
         finally:
             process.terminate()
 

@@ -12,6 +12,7 @@ from broker.topics import Role
 from deploy.command.options import OperatorSettings, watching
 from deploy.dashboard.listening import DEFAULT, read_listening
 from deploy.local.processes import end_as_by_ctrl_c
+from deploy.viewing.feed import Feed
 from host.errors import ConfigError
 from host.logs import configure_logging
 
@@ -75,7 +76,8 @@ def dashboard(
             _say(f"the page's password, shown only now: {made}")
     if not listening.is_loopback and certificate is None:
         _say("warning: without --certificate and --key, others on the network can read password and page")
-    serve(operator.broker, listening, door, lambda url: _say(f"dashboard: {url} (Ctrl-C ends it)"))
+    feed = Feed(operator.broker, demo=operator.demo)
+    serve(feed, listening, door, lambda url: _say(f"dashboard: {url} (Ctrl-C ends it)"))
 
 
 def _say(text: str) -> None:

@@ -26,5 +26,5 @@ def monitor(operator: OperatorSettings) -> None:
         raise ConfigError("midge monitor needs a terminal: midge status or midge watch write lines")
     from deploy.monitor.app import Monitor  # noqa: PLC0415  loads Textual
 
-    with Feed(operator.broker) as feed:
+    with Feed(operator.broker, demo=operator.demo) as feed:
         Monitor(feed, operator.broker, operator.timeout_s or TIMEOUT_S).run()

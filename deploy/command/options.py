@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,10 +29,18 @@ class OperatorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    demo: ClassVar[bool] = False
+
     broker: BrokerSettings
     timeout_s: float | None = Field(
         default=None, gt=0, le=3600, description="how long to wait for an answer; None: as the verb needs"
     )
+
+
+class DemoSettings(OperatorSettings):
+    """Those of the fleet that `--demo` found on this machine."""
+
+    demo: ClassVar[bool] = True
 
 
 def _option(flag: str, kind: Any, text: str) -> inspect.Parameter:  # noqa: ANN401  a type
@@ -103,7 +111,7 @@ def demo_settings(role: Role, timeout_s: float | None = None) -> OperatorSetting
             "no demo runs here: start it in another terminal with make demo, or say which broker by --broker"
         )
     broker = notice.operator if role is Role.OPERATOR else notice.monitor
-    return OperatorSettings(broker=broker, timeout_s=timeout_s)
+    return DemoSettings(broker=broker, timeout_s=timeout_s)
 
 
 def _with_options(

@@ -47,7 +47,7 @@ def status(
 ) -> None:
     """Show federation, run, round and devices once; status 69 when the aggregator is offline or silent."""
     timeout_s = operator.timeout_s or TIMEOUT_S
-    with Feed(operator.broker) as feed:
+    with Feed(operator.broker, demo=operator.demo) as feed:
         _settle(feed, timeout_s)
         found = standing(feed, time.monotonic())
         if feed.connected and as_json:
@@ -64,7 +64,8 @@ def watch(
 ) -> None:
     """Write events as they happen, after the newest that the broker has; until Ctrl-C."""
     # A reader that went away ends us, and is no error.
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), Feed(operator.broker) as feed:
+    feed = Feed(operator.broker, demo=operator.demo)
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), feed:
         _stream(feed, operator.timeout_s or TIMEOUT_S, as_json=as_json)
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
@@ -79,7 +80,7 @@ def _settle(feed: Feed, timeout_s: float) -> None:
     quiet_since = time.monotonic()
     while (now := time.monotonic()) < deadline and not feed.refused:
         heard = feed.view.aggregator is not None or feed.view.is_foreign
-        if feed.look(LOOK_S / 5) or not heard:
+        if feed.look(LOOK_S / 5) or not feed.connected or not heard:
             quiet_since = now
         elif now - quiet_since > SETTLED_S:
             return
@@ -99,6 +100,8 @@ def _stream(feed: Feed, timeout_s: float, *, as_json: bool) -> None:
         if found.believed is not Believed.CONNECTING and found.text != told:
             typer.echo(f"midge: {found.text or 'the aggregator is there'}", err=True)
             told = found.text
+        if found.believed is Believed.OVER:
+            return
 
 
 def _reader_gone() -> bool:

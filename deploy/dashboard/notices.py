@@ -34,8 +34,9 @@ def notices(view: View, found: Standing, missed: int) -> list[Notice]:
 
 def _of_standing(view: View, found: Standing) -> Notice:
     cut_off = found.believed in (Believed.UNREACHABLE, Believed.REFUSED)
-    before = "; what is shown is from before" if cut_off and view.aggregator is not None else ""
-    return Notice(found.severity, f"{found.text[0].upper()}{found.text[1:]}{before}.")
+    before = " What is shown is from before." if cut_off and view.aggregator is not None else ""
+    end = "" if found.text.endswith("?") else "."
+    return Notice(found.severity, f"{found.text[0].upper()}{found.text[1:]}{end}{before}")
 
 
 def _of_incidents(view: View) -> list[Notice]:

@@ -12,7 +12,6 @@ import uvicorn
 from fastapi import FastAPI, HTTPException
 
 from broker.names import ID_PATTERN
-from broker.settings import BrokerSettings
 from deploy.dashboard.door import Door
 from deploy.dashboard.guard import Guard
 from deploy.dashboard.listening import Listening
@@ -28,13 +27,13 @@ GRACE_S = 2
 
 
 def serve(
-    broker: BrokerSettings,
+    feed: Feed,
     listening: Listening,
     door: Door | None,
     announce: Callable[[str], None],
 ) -> None:
-    """Serve until interrupted; `announce` gets the address. Raises ConfigError."""
-    with Feed(broker) as feed, listening.bound() as bound:
+    """Serve what a feed shows until interrupted; `announce` gets the address. Raises ConfigError."""
+    with feed, listening.bound() as bound:
         server = uvicorn.Server(_config(_application(Watcher(feed), door), listening))
         announce(listening.url(bound.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):

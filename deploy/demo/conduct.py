@@ -47,7 +47,7 @@ def conduct(plan: Plan, folder: DemoFolder, screen: Screen) -> Outcome:
     shares = folder.fill(plan.lesson, plan.devices, plan.seed)
     try:
         with open_fleet(plan, folder, shares, screen) as fleet:
-            screen.say("\nTo watch, in another terminal: .venv/bin/midge monitor --demo")
+            screen.say("\nTo watch, in another terminal: make monitor; in a browser: make dashboard")
             alone = _train_alone(plan, folder, shares, fleet, screen)
             screen.say(f"\nAll together, {plan.rounds} rounds over Mosquitto at {fleet.url}:")
             fleet.go_online()

@@ -50,8 +50,12 @@ def posted(monitor: BrokerSettings, operator: BrokerSettings) -> Iterator[None]:
 
 def newest() -> Notice | None:
     """The fleet of this user that began last and still runs; notices of ended ones are removed."""
-    found = [notice for path in notices().glob(f"*{SUFFIX}") if (notice := _held(path)) is not None]
-    return max(found, key=lambda notice: notice.began_unix_s, default=None)
+    return max(_all_held(), key=lambda notice: notice.began_unix_s, default=None)
+
+
+def runs(url: str) -> bool:
+    """Whether a fleet of this user has its broker there."""
+    return any(notice.monitor.url == url for notice in _all_held())
 
 
 def await_newest(wait_s: float, say: Callable[[], None]) -> Notice | None:
@@ -88,6 +92,10 @@ def _is_ours(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _all_held() -> list[Notice]:
+    return [notice for path in notices().glob(f"*{SUFFIX}") if (notice := _held(path)) is not None]
 
 
 def _held(path: Path) -> Notice | None:

@@ -17,7 +17,7 @@ from deploy.command.control import CredentialsError, ask, new_request
 from deploy.monitor.columns import COLUMNS
 from deploy.monitor.confirm import Confirm
 from deploy.monitor.detail import Detail
-from deploy.monitor.panels import Curve, Headline, Log
+from deploy.monitor.panels import Alert, Curve, Headline, Log
 from deploy.monitor.table import DeviceTable
 from deploy.viewing.curves import curves
 from deploy.viewing.devices import LOSS, LossHistory
@@ -63,12 +63,14 @@ class Monitor(App[None]):
         self._losses = LossHistory()
         self.theme = "ansi-dark" if colourless else "textual-light" if _is_light() else "textual-dark"
 
-        self._headline, self._table, self._events = Headline(), DeviceTable(), Log()
+        self._alert, self._headline = Alert(), Headline()
+        self._table, self._events = DeviceTable(), Log()
         self._curves = (Curve("accuracy"), Curve(LOSS))
         self._filter = Input(placeholder=FILTER, id="filter")
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
+        yield self._alert
         yield self._headline
         yield self._table
         with Horizontal(id="below"):
@@ -93,7 +95,8 @@ class Monitor(App[None]):
         self._feed.look()
         now = time.monotonic()
         view = self._feed.view
-        self._headline.show(summary(view, self._feed.settings.federation, now), standing(self._feed, now))
+        self._alert.show(standing(self._feed, now))
+        self._headline.show(summary(view, self._feed.settings.federation, now))
         rounds = view.rounds(view.run.run) if view.run is not None else []
         devices = view.devices
         ages_s = {name: view.age_s(MONITOR_DEVICE, now, device=name) for name in devices}

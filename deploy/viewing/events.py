@@ -6,14 +6,17 @@ from deploy.viewing.words import clock, moment
 MARKS = {Severity.INFO: " ", Severity.WARNING: "!", Severity.ERROR: "X"}
 
 
-def line(event: Happening, *, brief: bool = False) -> str:
-    """Time (here), severity, kind and text; who and what changed, where it was a command.
-
-    Where there is little room, without date and kind.
-    """
+def line(event: Happening) -> str:
+    """Time (here), severity, kind and text; who and what changed, where it was a command."""
     changed = f" ({event.before} -> {event.after})" if event.before or event.after else ""
+    return f"{moment(event.at_unix_s)} {MARKS[event.severity]} {event.kind:<12} {_told(event)}{changed}"
+
+
+def brief(event: Happening) -> tuple[str, str, str]:
+    """Where there is little room: time of day, severity, text and who."""
+    return clock(event.at_unix_s), MARKS[event.severity], _told(event)
+
+
+def _told(event: Happening) -> str:
     by = f" by {event.user}" if event.user and event.user not in event.text else ""
-    told = f"{event.text}{by}{changed}"
-    if brief:
-        return f"{clock(event.at_unix_s)} {MARKS[event.severity]} {told}"
-    return f"{moment(event.at_unix_s)} {MARKS[event.severity]} {event.kind:<12} {told}"
+    return f"{event.text}{by}"

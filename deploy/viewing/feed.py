@@ -17,6 +17,7 @@ from broker.events import (
 )
 from broker.session import Session
 from broker.settings import BrokerSettings
+from deploy.local.notice import runs
 from deploy.viewing.view import WATCHED, View
 from host.inbox import Inbox
 
@@ -37,9 +38,11 @@ RIVAL = (
 class Feed:
     """Connects, and connects again; `look` is for one owner, who calls it some times a second."""
 
-    def __init__(self, settings: BrokerSettings) -> None:
+    def __init__(self, settings: BrokerSettings, *, demo: bool = False) -> None:
         topics = settings.topics
         self.settings = settings
+        self.demo = demo
+        """Whether it is a fleet that runs on this machine for a while."""
         self.view = View(topics)
         self.connected = False
         self.connected_ever = False
@@ -77,6 +80,11 @@ class Feed:
         """Messages that came faster than they were looked at."""
         return self._events.dropped
 
+    @property
+    def over(self) -> bool:
+        """Whether the demo that it watched is gone, and will not come back."""
+        return self.demo and bool(self.trouble) and not self.connected and not runs(self.settings.url)
+
     def look(self, wait_s: float = 0.0) -> bool:
         """Take over what arrived, at most so much that its owner stays lively; whether anything changed."""
         changed = False
@@ -100,7 +108,9 @@ class Feed:
                 self.trouble = "" if ok else "this account may not read monitor/#"
             case Disconnected(reason=reason):
                 self._note_end()
-                self.connected, self.trouble = False, RIVAL if self._short >= RIVALRY else advised(reason)
+                # What helps to connect is no advice to one that was connected.
+                known = reason if self.connected else advised(reason)
+                self.connected, self.trouble = False, RIVAL if self._short >= RIVALRY else known
             case Unreachable(reason=reason):
                 self.connected, self.trouble = False, advised(reason)
             case Refused(reason=reason):

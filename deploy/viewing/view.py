@@ -1,7 +1,7 @@
 """The picture that the monitor topics make: pure, messages and the time in, documents out."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from broker.happenings import EventDocument, RecentDocument
@@ -32,6 +32,7 @@ from broker.topics import (
     Branch,
     Topics,
 )
+from deploy.viewing.agreement import agreed
 from deploy.viewing.reading import read
 
 KEPT_EVENTS = 1000
@@ -199,12 +200,27 @@ class View:
 
     def _keep(self, address: Address, topic: str, held: _Held) -> None:
         self._held[address.branch][topic] = held
+        if isinstance(held.document, RunDocument | RoundDocument):
+            self._agree(held.document.run)
         if isinstance(held.document, RecentDocument):
             newest = self._events[-1].at_unix_s if self._events else float("-inf")
             known = {(event.session, event.number) for event in self._events}
             for event in held.document.events:
                 if (held.document.session, event.number) not in known and event.at_unix_s >= newest:
                     self._add(EventDocument(session=held.document.session, **event.model_dump()))
+
+    def _agree(self, name: str) -> None:
+        """Have a run and its newest round say the same."""
+        at = self._topics.topic(MONITOR_RUN, run=name)
+        run, rounds = self._held[MONITOR_RUN].get(at), self.rounds(name)
+        if run is None or not rounds:
+            return
+        where = self._topics.topic(MONITOR_ROUND, run=name, round=rounds[-1].round)
+        current = self._held[MONITOR_ROUND][where]
+        assert isinstance(run.document, RunDocument)
+        both = agreed(run.document, rounds[-1])
+        self._held[MONITOR_RUN][at] = replace(run, document=both[0])
+        self._held[MONITOR_ROUND][where] = replace(current, document=both[1])
 
     def _take_event(self, event: EventDocument) -> bool:
         key = event.session, event.number

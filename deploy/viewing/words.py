@@ -13,6 +13,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 UNITS = ("B", "kB", "MB", "GB", "TB")
 STEP = 1000.0
 TENTHS_BELOW = 10.0
+TEN_THOUSAND = 10_000.0
 
 
 def duration(seconds: float | None) -> str:
@@ -52,9 +53,11 @@ def percent(part: float | None) -> str:
 
 
 def rate(per_s: float | None) -> str:
-    """Examples a second."""
+    """Examples a second: `8.5/s`, `840/s`, `32k/s`."""
     if not per_s:
         return NONE
+    if per_s >= TEN_THOUSAND:
+        return f"{per_s / STEP:.0f}k/s"
     return f"{per_s:.1f}/s" if per_s < TENTHS_BELOW else f"{per_s:.0f}/s"
 
 

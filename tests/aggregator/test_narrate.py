@@ -26,8 +26,8 @@ def test_a_large_cohort_is_cut_short() -> None:
     cohort = tuple(f"pi-{number:02}" for number in range(12))
     told = narrate(records.RoundOpened("run", 1, cohort, 10, 5))[1]
     assert told == (
-        "round 1 opens: 12 invited, 10 wanted, 5 needed: "
-        "pi-00, pi-01, pi-02, pi-03, pi-04, pi-05, pi-06, pi-07, pi-08, pi-09 and 2 more"
+        "round 1 invites 12 (pi-00, pi-01, pi-02, pi-03, pi-04, pi-05, pi-06, pi-07, pi-08, pi-09 "
+        "and 2 more), wants 10, needs 5"
     )
 
 

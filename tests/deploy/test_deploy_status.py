@@ -4,16 +4,22 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker.events import Connected, Disconnected, Received, SessionEvent
 from broker.monitor import AggregatorDocument
 from broker.mosquitto import Mosquitto
+from broker.settings import BrokerSettings
 from broker.topics import MONITOR_AGGREGATOR, Topics
+from deploy.command.status import SETTLED_S, _settle
 from deploy.local.notice import posted
+from deploy.viewing.feed import Feed
 from tests.broker.peer import Peer
 from tests.deploy.test_deploy_command import midge
 from tests.deploy.viewing.scene import event, happened, scene, written
@@ -51,9 +57,11 @@ def test_status_tells_federation_run_round_and_devices(
     assert left(monkeypatch, "status", *by(mosquitto, user)) == 0
     told = capsys.readouterr()
     lines = told.out.splitlines()
-    assert lines[0] == "federation lab  2 of 3 devices live: 1 training, 1 uploading"
-    assert lines[1].startswith("run digits-1  training  round 3 of 10  about 10h00m left  accuracy 0.7")
-    assert lines[2].startswith("round 3  training  2 of 3 updates (quorum 2)  enough in 2h00m  3h00m left")
+    assert lines[0] == "federation lab  2 of 3 devices live: 1 lost, 1 training, 1 uploading"
+    assert lines[1].startswith("run digits-1  round 3 of 10  about 10h00m left  accuracy 0.7")
+    assert lines[2].startswith(
+        "round 3  training  2 of 3 updates (quorum 2)  enough in 2h00m  3h00m left at most"
+    )
     assert " ".join(lines[3].split()) == "device state done rate due temp battery counted remarks"
     assert lines[4].split()[:4] == ["cam-1", "lost", "-", "-"]
     assert lines[4].endswith("its data does not fit the contract")
@@ -130,7 +138,7 @@ def test_a_broker_that_does_not_answer_is_69(
     assert left(monkeypatch, verb, *nowhere) == 69
     told = capsys.readouterr()
     assert told.out == ""
-    assert "no answer within 0.5 s: no connection to mqtt://127.0.0.1:1: " in told.err
+    assert "no answer within 0.5 s: no connection to mqtt://127.0.0.1:1, trying again: " in told.err
     assert "is the broker running" in told.err
 
 
@@ -167,6 +175,46 @@ def test_the_demo_is_found_by_itself(
     told = capsys.readouterr().err
     assert told.startswith("no demo runs here yet: start it in another terminal (make demo); waiting 0.1 s\n")
     assert "midge: no demo runs here" in told
+
+
+@pytest.mark.usefixtures("aggregator")
+def test_watching_the_demo_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with ExitStack() as demo:
+        demo.enter_context(posted(mosquitto.settings("monitor"), mosquitto.settings("operator")))
+        with watch("--demo") as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline().endswith("  joined       pi-1 joined\n")
+            demo.close()
+            mosquitto.stop()
+            assert process.stderr.read().endswith("midge: the demo is over; this is what it said last\n")
+    assert process.returncode == 0
+
+
+def test_a_connection_that_ends_while_it_listens_is_waited_for() -> None:
+    topics = Topics("lab")
+    feed = Feed(BrokerSettings(url="mqtt://127.0.0.1:1", federation="lab"))
+    kept: list[SessionEvent] = [
+        Received(topic, payload, retained=True, expiry_s=None) for topic, payload in scene(topics)
+    ]
+    ends: list[SessionEvent] = [Connected("c1"), *kept, Disconnected("another took its place")]
+    returns: list[SessionEvent] = [Connected("c2"), *kept]
+
+    def come_back() -> None:
+        for one in returns:
+            feed._events.put(one)
+
+    for one in ends:
+        feed._events.put(one)
+    timer = threading.Timer(2 * SETTLED_S, come_back)
+    timer.start()
+    _settle(feed, 20.0)
+    timer.join()
+    assert feed.connected
 
 
 def watch(*arguments: str) -> "subprocess.Popen[str]":

@@ -54,7 +54,7 @@ INFO, WARNING, ERROR = Severity.INFO, Severity.WARNING, Severity.ERROR
             records.RoundOpened("run-a", 2, ("a", "b"), 2, 1),
             "round-opened",
             INFO,
-            "round 2 opens: 2 invited, 2 wanted, 1 needed: a, b",
+            "round 2 invites 2 (a, b), wants 2, needs 1",
             "",
         ),
         (

@@ -228,7 +228,10 @@ def test_what_cannot_be_believed_is_said_first_and_nothing_while_all_is_well() -
     assert texts(view, Believed.UNREACHABLE, "no connection") == ["No connection."]
     view.take(TOPICS.topic(MONITOR_AGGREGATOR), AggregatorDocument(online=True).payload(), 0.0)
     assert texts(view, Believed.UNREACHABLE, "no connection") == [
-        "No connection; what is shown is from before."
+        "No connection. What is shown is from before."
+    ]
+    assert texts(view, Believed.UNREACHABLE, "no connection: is it running?") == [
+        "No connection: is it running? What is shown is from before."
     ]
     view.take(TOPICS.topic(MONITOR_AGGREGATOR), b"not a document", 0.0)
     said = texts(view, Believed.OFFLINE, "the aggregator is offline", missed=3)

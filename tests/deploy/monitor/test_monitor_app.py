@@ -28,11 +28,13 @@ from broker.topics import (
 )
 from broker.wire import decode, encode
 from deploy.command.options import OperatorSettings
+from deploy.local.notice import posted
 from deploy.monitor.app import Monitor
 from deploy.monitor.columns import COLUMNS
 from deploy.monitor.confirm import Confirm
 from deploy.monitor.table import DeviceTable
 from deploy.viewing.feed import Feed
+from deploy.viewing.standing import standing
 from host.settings import load_settings
 from tests.broker.peer import Peer
 from tests.deploy.home.federation import local, make_home, running
@@ -117,9 +119,12 @@ def play(
 def test_a_large_terminal_shows_run_round_devices_curves_and_events() -> None:
     async def script(stage: Stage) -> None:
         lines = stage.screen.splitlines()
-        assert lines[0].strip() == "federation lab  2 of 3 devices live: 1 training, 1 uploading"
-        assert "20 %  run digits-1  training  round 3 of 10  about 10h00m left  accuracy 0.7" in lines[1]
-        assert "67 %  round 3  training  2 of 3 updates (quorum 2)  enough in 2h00m  3h00m left" in lines[2]
+        assert lines[0].strip() == "federation lab  2 of 3 devices live: 1 lost, 1 training, 1 uploading"
+        assert "20 %  run digits-1  round 3 of 10  about 10h00m left  accuracy 0.7" in lines[1]
+        assert (
+            "67 %  round 3  training  2 of 3 updates (quorum 2)  enough in 2h00m  3h00m left at most"
+            in lines[2]
+        )
         assert [word.strip("▲") for word in lines[3].split()] == [column.name for column in COLUMNS]
         assert lines[4].split()[:2] == ["cam-1", "lost"]
         assert "its data does not fit the contract" in lines[4]
@@ -300,13 +305,64 @@ def test_names_and_words_of_others_are_text_wherever_they_stand() -> None:
     play(script, size=(150, 60))
 
 
+@pytest.mark.parametrize("size", [SMALL, (60, 16), (120, 30), WIDE], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_it_fits_the_terminal_and_all_three_lines_are_seen(size: tuple[int, int]) -> None:
+    async def script(stage: Stage) -> None:
+        trouble = "connection lost; " + "and it was a long story, " * 5
+        await stage.hear(Disconnected(trouble))
+        assert not stage.app.screen.show_vertical_scrollbar
+        said = stage.screen
+        for words in ("and it was a long story", "federation lab", "run digits-1", "round 3  training"):
+            assert words in said
+        assert "Quit" in said or size[0] < SMALL[0]
+
+    play(script, size=size)
+
+
+def test_a_long_event_goes_on_below_and_again_when_the_terminal_is_another() -> None:
+    words = [f"word-{number}" for number in range(30)]
+
+    async def script(stage: Stage) -> None:
+        await stage.hear(
+            Received(*happened(TOPICS, event(3, " ".join(words))), retained=False, expiry_s=None)
+        )
+        assert all(word in stage.screen for word in words)
+        await stage.pilot.resize_terminal(*WIDE)
+        await stage.pilot.pause()
+        assert all(word in stage.screen for word in words)
+        assert stage.screen.count("word-7 ") == 1
+
+    play(script, size=(120, 30))
+
+
+def test_a_demo_that_gets_ready_and_one_that_is_over_are_no_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    feed = Feed(SETTINGS, demo=True)
+
+    async def script(stage: Stage) -> None:
+        with posted(SETTINGS, SETTINGS):
+            await stage.hear(Connected("c"), Subscribed(ok=True))
+            assert "the demo gets ready" in stage.screen
+            await stage.hear(Disconnected("connection lost"))
+            assert "no connection to" in stage.screen
+        await stage.hear()
+        assert "the demo is over" in stage.screen
+        assert standing(feed, time.monotonic()).severity is Severity.WARNING
+
+    play(script, told=False, feed=feed)
+
+
 def test_nothing_heard_is_said_plainly() -> None:
     async def script(stage: Stage) -> None:
         await stage.hear()
         assert "connecting to mqtt://127.0.0.1:1" in stage.screen
         await stage.hear(Disconnected("Connection refused"))
         assert (
-            "no connection to mqtt://127.0.0.1:1: Connection refused; nothing listens there" in stage.screen
+            "no connection to mqtt://127.0.0.1:1, trying again: Connection refused; nothing listens there"
+            in stage.screen
         )
         await stage.hear(Refused("Not authorized", 1))
         assert "the broker refuses this account" in stage.screen

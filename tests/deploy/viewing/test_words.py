@@ -21,7 +21,7 @@ from deploy.viewing.words import (
     size,
     sparkline,
 )
-from tests.deploy.viewing.scene import RUN, device, event, round_document, scene
+from tests.deploy.viewing.scene import RUN, device, event, round_document, scene, written
 
 TOPICS = Topics("lab")
 
@@ -69,6 +69,7 @@ def test_bytes_have_decimal_units(count: float, said: str) -> None:
 
 def test_figures_that_are_not_known_are_a_dash() -> None:
     assert (percent(None), rate(None), rate(0.0), degrees(None)) == ("-", "-", "-", "-")
+    assert (rate(9_999.0), rate(31_635.0)) == ("9999/s", "32k/s")
     assert (percent(0.874), rate(4.25), rate(42.4), degrees(61.2)) == ("87 %", "4.2/s", "42/s", "61°C")
 
 
@@ -146,21 +147,21 @@ def test_a_curve_joins_its_points_from_corner_to_corner() -> None:
 
 
 def test_what_is_left_goes_down_between_two_documents_and_stands_while_paused(view: View) -> None:
-    assert "enough in 2h00m  3h00m left" in summary(view, "lab", 100.0).round.text
-    assert "enough in 1h58m  2h58m left" in summary(view, "lab", 240.0).round.text
+    assert "enough in 2h00m  3h00m left at most" in summary(view, "lab", 100.0).round.text
+    assert "enough in 1h58m  2h58m left at most" in summary(view, "lab", 240.0).round.text
     paused = RunDocument(
         run=RUN, task="digits", state="paused", round=3, rounds=10, started_unix_s=1000.0, seconds_left=60.0
     )
-    view.take(TOPICS.topic(MONITOR_RUN, run=RUN), paused.payload(), 100.0)
+    view.take(TOPICS.topic(MONITOR_RUN, run=RUN), written(paused), 100.0)
     told = summary(view, "lab", 10_000.0)
     assert "about 1m00s left" in told.run.text
-    assert "enough in 2h00m  3h00m left" in told.round.text
+    assert "enough in 2h00m  3h00m left at most" in told.round.text
 
 
 def test_a_run_is_as_far_as_its_closed_rounds(view: View) -> None:
     assert summary(view, "lab", 100.0).run.done == 0.2
     closed = round_document(3, "completed").model_copy(update={"seconds": 65.0, "reason": "late"})
-    view.take(TOPICS.topic(MONITOR_ROUND, run=RUN, round=3), closed.payload(), 100.0)
+    view.take(TOPICS.topic(MONITOR_ROUND, run=RUN, round=3), written(closed), 100.0)
     told = summary(view, "lab", 100.0)
     assert told.run.done == 0.3
     assert told.round.text == "round 3  completed  2 of 3 updates (quorum 2)  1m05s  late"
