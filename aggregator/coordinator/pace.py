@@ -12,6 +12,10 @@ from broker.messages import AgentState, Heartbeat
 STAGES = (AgentState.FETCHING, AgentState.TRAINING, AgentState.UPLOADING)
 # One heartbeat after a stage's first may come at once, and its rate be anything.
 ENOUGH_BEATS = 2
+# The first steps of a training take longer than those to come: until it is so far, it is not judged by them,
+# unless it takes that many heartbeats to get there.
+WARM_PROGRESS = 0.01
+COLD_BEATS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,10 @@ class _Stage:
 
     def rate(self) -> float | None:
         """How much a second so far; None before that can be told."""
-        return (
-            _rate(self.reached - self.begun, self.at - self.begun_at) if self.beats >= ENOUGH_BEATS else None
-        )
+        gained = self.reached - self.begun
+        cold = self.state is AgentState.TRAINING and gained < WARM_PROGRESS
+        enough = COLD_BEATS if cold else ENOUGH_BEATS
+        return _rate(gained, self.at - self.begun_at) if self.beats >= enough else None
 
 
 class Pace:

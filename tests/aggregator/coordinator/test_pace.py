@@ -77,6 +77,19 @@ def test_one_heartbeat_after_a_stages_first_tells_nothing() -> None:
     assert pace.seconds_left(WORK, 11.0) is None
 
 
+def test_the_first_steps_of_a_training_which_take_longer_do_not_make_a_straggler() -> None:
+    cold = heard(idle(0), (10, beat(TRAINING)), (10.5, beat(TRAINING)), (11, beat(TRAINING, 0.0005)))
+    assert cold.seconds_left(WORK, 11.0) is None
+    cold.heard(beat(TRAINING, 0.1), 12)
+    assert cold.seconds_left(WORK, 12.0) == pytest.approx(18.0)
+
+
+def test_a_training_that_hardly_begins_for_long_is_judged_by_that() -> None:
+    beats = [(10 + second, beat(TRAINING, 0.0005 * second)) for second in range(11)]
+    assert heard(idle(0), *beats[:-1]).seconds_left(WORK, 20.0) is None
+    assert heard(idle(0), *beats).seconds_left(WORK, 20.0) == pytest.approx(1990.0)
+
+
 def test_a_download_and_an_upload_are_due_by_their_bytes() -> None:
     begun = [idle(0), (10.0, beat(FETCHING, down=5000))]
     pace = heard(*begun, (15, beat(FETCHING, down=5100)), (20, beat(FETCHING, down=5200)))
