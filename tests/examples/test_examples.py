@@ -80,7 +80,7 @@ def letters_are_held_out_and_one_is_named(found: Found, folder: Path) -> None:
     assert [number for number, _ in found["accuracy"]] == [number for number, _ in found["loss"]] == [1, 2]
     assert np.sum(found["confusion"]) == 20
     assert found["predicted"]["said"] in "abcdefghij"
-    models = sorted(path.name for path in folder.glob("aggregator/runs/*/models/*"))
+    models = sorted(path.name for path in folder.glob("aggregator/runs/*/models/*.keras"))
     assert models == ["round-0001.keras", "round-0002.keras"]
 
 
