@@ -135,7 +135,7 @@ def federation(folder: Path, devices: int) -> Iterator[tuple[Mosquitto, Count]]:
             reply = ask(broker.settings("operator"), start, WAIT_S)
             assert reply.ok, reply.text
             log = folder / "logs/aggregator.log"
-            wait_for(lambda: "round 1 opens" in log.read_text())
+            wait_for(lambda: "round 1 invites" in log.read_text())
             yield broker, count
 
 
