@@ -19,6 +19,7 @@ from tests.deploy.dashboard.browser import Browser
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = (1360, 1180)
 DEVICES, ROUNDS, DRAWN_AT = 6, 10, 7
+WELL_BEGUN = 25
 LIMIT_BYTES = 300_000
 PATIENCE_S = 900.0
 MIDGE = (sys.executable, "-m", "deploy.command.entry")
@@ -56,9 +57,11 @@ def _draw(profile: Path, url: str, demo: "subprocess.Popen[bytes]") -> None:
 
 
 def _is_worth_it(browser: Browser) -> bool:
-    """Whether some rounds are over, and devices train."""
+    """Whether some rounds are over, and the first devices are in the middle of their training."""
     found = re.search(r"\d+", browser.text(".round .figure b"))
-    return found is not None and int(found[0]) >= DRAWN_AT and "training" in browser.text(".card .state")
+    progress = re.search(r"(\d+) %", browser.text(".cards"))
+    late = found is not None and int(found[0]) >= DRAWN_AT
+    return late and progress is not None and int(progress[1]) >= WELL_BEGUN
 
 
 @contextmanager
